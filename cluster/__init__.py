@@ -1,0 +1,1 @@
+"""A Kubernetes cluster of one's own: machines, kubeadm nodes, network, ingress, workload."""

@@ -1,0 +1,1 @@
+"""The way in from outside, by host name."""

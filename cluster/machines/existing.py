@@ -1,0 +1,32 @@
+"""Hosts that are there already: the program logs in and never makes or deletes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cluster.machines import Machine
+from cluster.settings import NodeSettings, Stack
+
+
+class ExistingHosts:
+    """The stack file's ``nodes`` as machines."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self.machines: Mapping[str, Machine] = {
+            name: self._machine(name, node) for name, node in stack.settings.nodes.items()
+        }
+
+    def _machine(self, name: str, node: NodeSettings) -> Machine:
+        settings = self._stack.settings
+        assert node.host_key is not None, "settings refuse a node without host key"
+        return Machine(
+            name=name,
+            role=node.role,
+            address=node.address,
+            internal_address=str(node.internal_address),
+            user=node.user or settings.ssh_user,
+            port=node.port or settings.ssh_port,
+            host_key=node.host_key,
+            private_key=self._stack.private_key,
+        )

@@ -1,0 +1,187 @@
+"""Flannel, the pod network: VXLAN between the nodes, its network taken from the settings.
+
+Written as typed resources after Flannel's own manifest of the pinned version
+(flannel-io/flannel Documentation/kube-flannel.yml), whose network is fixed.
+"""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Network
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from cluster import versions
+from cluster.access import ApiAccess
+
+NAMESPACE = "kube-flannel"
+LABELS = {"app": "flannel", "tier": "node", "k8s-app": "flannel"}
+CNI_CONFIG = {
+    "name": "cbr0",
+    "cniVersion": "0.3.1",
+    "plugins": [
+        {"type": "flannel", "delegate": {"hairpinMode": True, "isDefaultGateway": True}},
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ],
+}
+
+
+class Flannel(pulumi.ComponentResource):
+    """Flannel's namespace, rights, configuration and DaemonSet.
+
+    Args:
+        name: prefix of the resources' names.
+        pod_cidr: the pods' network, the one that kubeadm was given.
+        access: the cluster's API.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pod_cidr: IPv4Network,
+        access: ApiAccess,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("own-kubernetes:network:Flannel", name, None, opts)
+        self._name = name
+        self._options = access.options(self)
+        namespace = k8s.core.v1.Namespace(
+            f"{name}-namespace",
+            metadata={
+                "name": NAMESPACE,
+                # It runs on the host's network and with rights that only this level has.
+                "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
+            },
+            opts=self._options,
+        )
+        in_namespace = access.options(self, [namespace])
+        account = self._account(in_namespace)
+        config = k8s.core.v1.ConfigMap(
+            f"{name}-config",
+            metadata={"name": "kube-flannel-cfg", "namespace": NAMESPACE, "labels": LABELS},
+            data={
+                "cni-conf.json": json.dumps(CNI_CONFIG, indent=2),
+                "net-conf.json": json.dumps(
+                    {
+                        "Network": str(pod_cidr),
+                        "EnableNFTables": False,
+                        "Backend": {"Type": "vxlan"},
+                    },
+                    indent=2,
+                ),
+            },
+            opts=in_namespace,
+        )
+        self.daemon_set = k8s.apps.v1.DaemonSet(
+            f"{name}-daemonset",
+            metadata={"name": "kube-flannel-ds", "namespace": NAMESPACE, "labels": LABELS},
+            spec={
+                "selector": {"match_labels": {"app": "flannel"}},
+                "template": {"metadata": {"labels": LABELS}, "spec": _pod()},
+            },
+            opts=access.options(self, [*account, config]),
+        )
+        self.register_outputs({})
+
+    def _account(self, in_namespace: pulumi.ResourceOptions) -> list[pulumi.Resource]:
+        account = k8s.core.v1.ServiceAccount(
+            f"{self._name}-account",
+            metadata={"name": "flannel", "namespace": NAMESPACE},
+            opts=in_namespace,
+        )
+        role = k8s.rbac.v1.ClusterRole(
+            f"{self._name}-role",
+            metadata={"name": "flannel"},
+            rules=[
+                {"api_groups": [""], "resources": ["pods"], "verbs": ["get"]},
+                {"api_groups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
+                {"api_groups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
+            ],
+            opts=self._options,
+        )
+        binding = k8s.rbac.v1.ClusterRoleBinding(
+            f"{self._name}-binding",
+            metadata={"name": "flannel"},
+            role_ref={
+                "api_group": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "flannel",
+            },
+            subjects=[{"kind": "ServiceAccount", "name": "flannel", "namespace": NAMESPACE}],
+            opts=self._options,
+        )
+        return [account, role, binding]
+
+
+def _pod() -> Any:
+    image = f"ghcr.io/flannel-io/flannel:{versions.FLANNEL}"
+    plugin = f"ghcr.io/flannel-io/flannel-cni-plugin:{versions.FLANNEL_CNI_PLUGIN}"
+    return {
+        "host_network": True,
+        "priority_class_name": "system-node-critical",
+        "service_account_name": "flannel",
+        "tolerations": [{"operator": "Exists"}],
+        "node_selector": {"kubernetes.io/os": "linux"},
+        "init_containers": [
+            {
+                "name": "install-cni-plugin",
+                "image": plugin,
+                "command": ["cp"],
+                "args": ["-f", "/flannel", "/opt/cni/bin/flannel"],
+                "volume_mounts": [{"name": "cni-plugin", "mount_path": "/opt/cni/bin"}],
+            },
+            {
+                "name": "install-cni",
+                "image": image,
+                "command": ["/opt/bin/install-conf"],
+                "args": ["/etc/kube-flannel/cni-conf.json", "/etc/cni/net.d/10-flannel.conflist"],
+                "volume_mounts": [
+                    {"name": "cni", "mount_path": "/etc/cni/net.d"},
+                    {"name": "config", "mount_path": "/etc/kube-flannel/"},
+                ],
+            },
+        ],
+        "containers": [_container(image)],
+        "volumes": [
+            {"name": "run", "host_path": {"path": "/run/flannel"}},
+            {"name": "cni-plugin", "host_path": {"path": "/opt/cni/bin"}},
+            {"name": "cni", "host_path": {"path": "/etc/cni/net.d"}},
+            {"name": "config", "config_map": {"name": "kube-flannel-cfg"}},
+            {
+                "name": "xtables-lock",
+                "host_path": {"path": "/run/xtables.lock", "type": "FileOrCreate"},
+            },
+        ],
+    }
+
+
+def _container(image: str) -> Any:
+    return {
+        "name": "kube-flannel",
+        "image": image,
+        "command": ["/opt/bin/flanneld"],
+        "args": ["--ip-masq", "--kube-subnet-mgr", "--iface=$(NODE_IP)"],
+        "resources": {"requests": {"cpu": "100m", "memory": "50Mi"}},
+        "security_context": {
+            "privileged": False,
+            "capabilities": {"add": ["NET_ADMIN", "NET_RAW"]},
+        },
+        "env": [
+            _field("POD_NAME", "metadata.name"),
+            _field("POD_NAMESPACE", "metadata.namespace"),
+            _field("NODE_IP", "status.hostIP"),
+            {"name": "EVENT_QUEUE_DEPTH", "value": "5000"},
+            {"name": "CONT_WHEN_CACHE_NOT_READY", "value": "false"},
+        ],
+        "volume_mounts": [
+            {"name": "run", "mount_path": "/run/flannel"},
+            {"name": "config", "mount_path": "/etc/kube-flannel/"},
+            {"name": "xtables-lock", "mount_path": "/run/xtables.lock"},
+        ],
+    }
+
+
+def _field(name: str, path: str) -> Any:
+    return {"name": name, "value_from": {"field_ref": {"field_path": path}}}

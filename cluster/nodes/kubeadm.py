@@ -1,0 +1,121 @@
+"""kubeadm's configuration files, rendered from settings: pure functions, v1beta4, YAML by a serializer.
+
+Source of the fields: kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from cluster.settings import API_PORT, Settings
+
+CRI_SOCKET = "unix:///run/containerd/containerd.sock"
+KUBEADM = "kubeadm.k8s.io/v1beta4"
+VERSION_PLACEHOLDER = "v0.0.0"
+"""init.sh puts the version in, which it gets as a value of its own: an upgrade is one short line."""
+
+
+def init_config(settings: Settings, name: str) -> str:
+    """``kubeadm init --config``: the first control plane and what holds for the whole cluster."""
+    node = settings.nodes[name]
+    address = str(node.internal_address)
+    init: dict[str, Any] = {
+        "apiVersion": KUBEADM,
+        "kind": "InitConfiguration",
+        "localAPIEndpoint": {"advertiseAddress": address, "bindPort": API_PORT},
+        "nodeRegistration": _registration(settings, name),
+        # kubeadm would make a token for a day; init.sh deletes this one, each join mints its own.
+        "bootstrapTokens": [{"ttl": "15m0s", "description": "own-kubernetes: init"}],
+    }
+    cluster = {
+        "apiVersion": KUBEADM,
+        "kind": "ClusterConfiguration",
+        "clusterName": settings.cluster_name,
+        "kubernetesVersion": VERSION_PLACEHOLDER,
+        "controlPlaneEndpoint": settings.endpoint,
+        "networking": {
+            "podSubnet": str(settings.pod_cidr),
+            "serviceSubnet": str(settings.service_cidr),
+        },
+        "apiServer": {"certSANs": cert_sans(settings)},
+    }
+    return _documents(init, cluster, _kubelet(settings), _kube_proxy(settings))
+
+
+def join_config(settings: Settings, name: str) -> str:
+    """``kubeadm join --config``; join.sh puts token, CA hash and endpoint in."""
+    join = {
+        "apiVersion": KUBEADM,
+        "kind": "JoinConfiguration",
+        "discovery": {
+            "bootstrapToken": {
+                "token": "@TOKEN@",
+                "apiServerEndpoint": "@ENDPOINT@",
+                "caCertHashes": ["@CA_HASH@"],
+            }
+        },
+        "nodeRegistration": _registration(settings, name),
+    }
+    return _documents(join)
+
+
+def cert_sans(settings: Settings) -> list[str]:
+    """Every name and address by which the API server may be called, once each."""
+    names = [settings.endpoint.rpartition(":")[0]]
+    for node in settings.control_planes.values():
+        names += [node.address, str(node.internal_address)]
+    return list(dict.fromkeys(names))
+
+
+def _registration(settings: Settings, name: str) -> dict[str, Any]:
+    node = settings.nodes[name]
+    registration: dict[str, Any] = {
+        "name": name,
+        "criSocket": CRI_SOCKET,
+        "imagePullPolicy": "IfNotPresent",
+        "imagePullSerial": False,
+        "kubeletExtraArgs": [{"name": "node-ip", "value": str(node.internal_address)}],
+    }
+    if settings.ignore_preflight_errors:
+        registration["ignorePreflightErrors"] = settings.ignore_preflight_errors
+    taints = [_taint(text) for text in node.taints]
+    if node.role == "worker" or settings.schedule_on_control_planes:
+        registration["taints"] = taints  # an empty list: kubeadm's own taint stays away
+    elif taints:
+        own = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
+        registration["taints"] = [own, *taints]
+    return registration
+
+
+def _taint(text: str) -> dict[str, str]:
+    key, _, effect = text.rpartition(":")
+    key, has_value, value = key.partition("=")
+    return {"key": key, **({"value": value} if has_value else {}), "effect": effect}
+
+
+def _kubelet(settings: Settings) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "cgroupDriver": "systemd",
+        "serializeImagePulls": False,
+        "maxParallelImagePulls": 4,
+        **settings.kubelet,
+    }
+
+
+def _kube_proxy(settings: Settings) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        # MetalLB's layer 2 wants it, whichever mode is chosen (metallb.io/installation).
+        "ipvs": {"strictARP": True},
+        **settings.kube_proxy,
+    }
+
+
+def _documents(*documents: Mapping[str, Any]) -> str:
+    return yaml.safe_dump_all(documents, sort_keys=False)

@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# Shared by all host scripts: places, progress, errors, bounded waiting.
+# Progress goes to stderr, results to stdout. Sourced, never run.
+
+export LIBRARY=/usr/local/lib/own-kubernetes # these scripts, owned by root
+export CONFIG=/etc/own-kubernetes            # what the program wants of this host
+export STATE=/var/lib/own-kubernetes         # what was found here and what was done, for restore
+export RUNTIME=/run/own-kubernetes           # secrets and results in flight: memory only, root only
+export ADMIN=/etc/kubernetes/admin.conf
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+
+say() { printf '%s\n' "$*" >&2; }
+
+# fail WHAT EXPECTED REMEDY: ends the script with an error that can be acted on.
+fail() {
+  say "error on $(hostname): $1"
+  say "  expected: $2"
+  say "  remedy:   $3"
+  exit 1
+}
+
+# step TEXT COMMAND...: runs a command and says how long it took; its output goes to the log.
+step() {
+  local text=$1 began=${EPOCHREALTIME/./} spent
+  shift
+  "$@" >&2
+  spent=$(((${EPOCHREALTIME/./} - began) / 100000))
+  say "$text: $((spent / 10)).$((spent % 10)) s"
+}
+
+# wait_for SECONDS WHAT COMMAND...: until the command succeeds; fails by name when it never does.
+wait_for() {
+  local bound=$1 what=$2 end=$((SECONDS + $1))
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < end)) || { say "waited ${bound} s in vain: $what"; return 1; }
+    sleep 0.3
+  done
+}
+
+# retry SECONDS COMMAND...: again with growing pauses while it fails, bounded.
+retry() {
+  local end=$((SECONDS + $1)) pause=1
+  shift
+  until "$@"; do
+    ((SECONDS + pause <= end)) || return 1
+    say "trying again in ${pause} s: $1"
+    sleep "$pause"
+    ((pause = pause < 15 ? pause * 2 : 15))
+  done
+}
+
+# put PATH [MODE]: writes stdin to a file unless it holds that already; true when it changed.
+put() {
+  local path=$1 mode=${2:-0644} new
+  mkdir -p "$(dirname "$path")"
+  new=$(mktemp "$path.XXXXXX")
+  cat >"$new"
+  chmod "$mode" "$new"
+  if cmp -s "$new" "$path"; then
+    rm -f "$new"
+    return 1
+  fi
+  mv -f "$new" "$path"
+}
+
+# The stage of this node's life that our own marker tells: "", "init", "join" (begun), "member".
+stage() { cat "$STATE/stage" 2>/dev/null || true; }
+set_stage() { printf '%s\n' "$1" | put "$STATE/stage" || true; }
+
+# A foreign cluster on this host is never touched.
+refuse_foreign_cluster() {
+  [[ -z $(stage) ]] || return 0
+  local sign
+  for sign in /etc/kubernetes/kubelet.conf /etc/kubernetes/admin.conf \
+    /etc/kubernetes/manifests/kube-apiserver.yaml /var/lib/etcd/member; do
+    [[ ! -e $sign ]] || fail "a Kubernetes node that this program did not make ($sign)" \
+      "a host that belongs to no cluster" \
+      "choose another host, or run 'kubeadm reset' here if that cluster may go"
+  done
+}

@@ -1,0 +1,209 @@
+#!/usr/bin/env bash
+# Makes a bare host ready for kubeadm: checks, swap, kernel, firewall, packages, containerd, images.
+# Looks first and does only what is missing, so it may be run again at any point.
+#
+# KUBERNETES_VERSION, CONTAINERD_VERSION   exact versions
+# ROLE                                     control-plane or worker
+# stdin                                    the host's files: "#-- PATH" lines, each followed by contents
+set -euo pipefail
+# shellcheck source=cluster/nodes/scripts/lib.sh
+source "$(dirname "$(readlink -f "$0")")/lib.sh"
+: "${KUBERNETES_VERSION:?}" "${CONTAINERD_VERSION:?}" "${ROLE:?}"
+# shellcheck source=/dev/null
+source /etc/os-release
+
+MINIMUM_CPUS=2
+MINIMUM_MIB=1700 # kubeadm's own bounds (preflight NumCPU and Mem)
+
+check_system() {
+  local supported="debian-12 debian-13 ubuntu-22.04 ubuntu-24.04"
+  [[ " $supported " == *" $ID-${VERSION_ID:-} "* ]] ||
+    fail "operating system ${PRETTY_NAME:-$ID}" "Debian 12 or 13, Ubuntu 22.04 or 24.04" \
+      "reinstall the host with one of those"
+  [[ $(dpkg --print-architecture) == @(amd64|arm64) ]] ||
+    fail "architecture $(dpkg --print-architecture)" "amd64 or arm64" "use another host"
+}
+
+check_resources() {
+  local cpus mib
+  cpus=$(nproc)
+  mib=$(awk '$1 == "MemTotal:" {print int($2 / 1024)}' /proc/meminfo)
+  ((cpus >= MINIMUM_CPUS)) ||
+    fail "$cpus CPU" "at least $MINIMUM_CPUS CPUs" "use a larger host"
+  ((mib >= MINIMUM_MIB)) ||
+    fail "$mib MiB of memory" "at least $MINIMUM_MIB MiB" "use a larger host"
+}
+
+# Notes once how the host was found; restore.sh brings that back.
+note_found_state() {
+  [[ ! -e $STATE/found/complete ]] || return 0
+  mkdir -p "$STATE/found"
+  awk 'NR > 1 {print $1}' /proc/swaps >"$STATE/found/swaps"
+  cp -a /etc/fstab "$STATE/found/fstab" 2>/dev/null || : >"$STATE/found/fstab"
+  dpkg-query --show --showformat '${Package}\n' >"$STATE/found/packages"
+  sysctl net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables \
+    net.bridge.bridge-nf-call-ip6tables >"$STATE/found/sysctls" 2>/dev/null || true
+  : >"$STATE/found/complete"
+}
+
+# The named files; contents after each "#-- PATH" line. Says which ones changed.
+write_files() {
+  local line path="" text=""
+  changed=()
+  while IFS= read -r line || [[ -n $line ]]; do
+    if [[ $line == "#-- "* ]]; then
+      write_file "$path" "$text"
+      path=${line#"#-- "} text=""
+    else
+      text+=$line$'\n'
+    fi
+  done
+  write_file "$path" "$text"
+}
+
+write_file() {
+  [[ -n $1 ]] || return 0
+  local text=$2
+  text=${text//@ID@/$ID}
+  text=${text//@CODENAME@/$VERSION_CODENAME}
+  if printf '%s' "$text" | put "$1"; then changed+=("$1"); fi
+  printf '%s\n' "$1" >>"$STATE/files.new"
+}
+
+forget_old_files() { # those written by an earlier run and not wanted any more
+  local path
+  if [[ -e $STATE/files ]]; then
+    while read -r path; do
+      grep -qxF "$path" "$STATE/files.new" || rm -f "$path"
+    done <"$STATE/files"
+  fi
+  mv "$STATE/files.new" "$STATE/files"
+}
+
+turn_swap_off() {
+  swapoff --all
+  # For good: fstab's swap lines are kept as comments, and swap units of systemd are masked.
+  sed -i -E '/^[^#].*[[:space:]]swap[[:space:]]/ s/^/# own-kubernetes: /' /etc/fstab
+  local unit
+  systemctl daemon-reload
+  systemctl list-units --type=swap --all --plain --no-legend | awk '{print $1}' |
+    while read -r unit; do systemctl mask --quiet --now "$unit"; done
+}
+
+set_up_kernel() {
+  local module
+  while read -r module; do modprobe "$module"; done </etc/modules-load.d/own-kubernetes.conf
+  sysctl --quiet --load=/etc/sysctl.d/90-own-kubernetes.conf
+}
+
+set_up_firewall() {
+  install -m 0644 "$LIBRARY/own-kubernetes-firewall.service" /etc/systemd/system/
+  systemctl daemon-reload
+  systemctl enable --quiet own-kubernetes-firewall.service
+  systemctl restart own-kubernetes-firewall.service
+}
+
+apt_get() { # cloud-init and unattended upgrades may hold apt's locks for a while
+  apt-get --quiet=2 -o DPkg::Lock::Timeout=300 -o APT::Get::Lock::Timeout=300 \
+    -o Acquire::Retries=4 -o Acquire::http::Timeout=30 -o Acquire::Languages=none "$@"
+}
+
+installed() { # PACKAGE VERSION: of exactly that upstream version
+  [[ $(dpkg-query --show --showformat '${db:Status-Abbrev}${Version}' "$1" 2>/dev/null) == ?"i $2-"* ]]
+}
+
+fetch_keys() { # lines "PATH URL FINGERPRINT": from the internet, accepted only by fingerprint
+  local path url fingerprint found
+  while read -r path url fingerprint; do
+    [[ ! -s $path ]] || continue
+    [[ -x /usr/bin/curl && -x /usr/bin/gpg && -e /etc/ssl/certs/ca-certificates.crt ]] || { apt_get update && apt_get install curl gpg ca-certificates; }
+    retry 60 curl --fail --silent --show-error --location --output "$path.new" "$url" ||
+      fail "no answer from $url" "the package repository's signing key" \
+        "see that the host reaches it, or set mirror.apt"
+    found=$(gpg --batch --show-keys --with-colons "$path.new" | awk -F: '
+      $1 == "pub" {primary = 1} $1 == "fpr" && primary {print $10; primary = 0}')
+    [[ $found == "$fingerprint" ]] || fail "signing key $found at $url" "key $fingerprint" \
+      "do not go on: find out why the repository's key changed"
+    mv "$path.new" "$path"
+  done <"$CONFIG/apt-keys"
+}
+
+wanted_packages() {
+  printf '%s\n' "containerd.io=$CONTAINERD_VERSION-*" {kubeadm,kubelet,kubectl}="$KUBERNETES_VERSION-*" \
+    nftables conntrack ethtool socat iptables openssh-client
+}
+
+install_packages() {
+  local package missing=()
+  for package in kubeadm kubelet kubectl; do
+    installed "$package" "$KUBERNETES_VERSION" || missing+=("$package")
+  done
+  installed containerd.io "$CONTAINERD_VERSION" || missing+=(containerd.io)
+  ((${#missing[@]})) || return 0
+  refuse_other_version
+  fetch_keys
+  local wanted
+  mapfile -t wanted < <(wanted_packages)
+  # One transaction; the kubelet and containerd are started by us, once they are configured.
+  retry 120 apt_get update || fail "apt-get update failed" "package lists of every source" \
+    "look at the lines above: they name the host and URL that did not answer"
+  retry 120 apt_get install --no-install-recommends --no-remove --allow-change-held-packages \
+    -o Dpkg::Options::=--force-confold "${wanted[@]}" ||
+    fail "packages not installed: ${wanted[*]}" "every one available and none in conflict" \
+      "look at the lines above; a distribution's own containerd or docker.io has to be removed first"
+  apt-mark hold containerd.io kubeadm kubelet kubectl >/dev/null
+}
+
+refuse_other_version() { # a member's versions are changed by an upgrade, node by node, not here
+  local found
+  found=$(dpkg-query --show --showformat '${Version}' kubelet 2>/dev/null) || return 0
+  [[ -z $(stage) ]] && return 0
+  [[ $found == "$KUBERNETES_VERSION-"* ]] ||
+    fail "this node runs Kubernetes ${found%%-*}, wanted is $KUBERNETES_VERSION" \
+      "the version that the node has" \
+      "set kubernetesVersion back; upgrades of a live cluster are not supported yet"
+}
+
+set_up_containerd() {
+  local pause config=/etc/containerd/config.toml
+  pause=$(kubeadm config images list --kubernetes-version "v$KUBERNETES_VERSION" | grep '/pause:')
+  if sed "s|@PAUSE@|$pause|" "$CONFIG/containerd.toml" | put "$config" ||
+    ! systemctl is-active --quiet containerd; then
+    systemctl enable --quiet containerd
+    systemctl restart containerd
+  fi
+  printf 'runtime-endpoint: unix:///run/containerd/containerd.sock\n' | put /etc/crictl.yaml || true
+  wait_for 60 "containerd's CRI" crictl info
+}
+
+# Images come while other things happen; a failure is no harm, the kubelet pulls what is missing.
+pull_images() {
+  [[ -e $CONFIG/images ]] || return 0
+  local role_images=.
+  [[ $ROLE == control-plane ]] || role_images='/(kube-proxy|pause):'
+  kubeadm config images list --kubernetes-version "v$KUBERNETES_VERSION" |
+    grep -E "$role_images" | cat - "$CONFIG/images" >"$RUNTIME/images"
+  systemctl is-active --quiet own-kubernetes-pull ||
+    systemd-run --quiet --collect --unit=own-kubernetes-pull --setenv=HOME=/root \
+      xargs --max-args=1 --max-procs=4 --arg-file="$RUNTIME/images" crictl pull
+}
+
+main() {
+  check_system
+  check_resources
+  refuse_foreign_cluster
+  mkdir -p "$STATE" "$CONFIG"
+  note_found_state
+  : >"$STATE/files.new"
+  write_files
+  forget_old_files
+  step "swap off" turn_swap_off
+  step "kernel modules and sysctls" set_up_kernel
+  step "packages" install_packages
+  [[ $ROLE != control-plane ]] || step "firewall" set_up_firewall
+  step "containerd" set_up_containerd
+  systemctl enable --quiet kubelet
+  pull_images
+}
+
+main

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Brings a host back to how prepare.sh found it. Does nothing on a host that was never prepared.
+#
+# REMOVE_PACKAGES   true: packages that were not there before go, with their data
+set -euo pipefail
+# shellcheck source=cluster/nodes/scripts/lib.sh
+source "$(dirname "$(readlink -f "$0")")/lib.sh"
+: "${REMOVE_PACKAGES:?}"
+
+restore_swap() {
+  sed -i 's/^# own-kubernetes: //' /etc/fstab
+  local unit
+  find /etc/systemd/system -maxdepth 1 -name '*.swap' -lname /dev/null -printf '%f\n' |
+    while read -r unit; do systemctl unmask --quiet "$unit"; done
+  systemctl daemon-reload
+  while read -r unit; do swapon "$unit" 2>/dev/null || true; done <"$STATE/found/swaps"
+}
+
+remove_firewall() {
+  systemctl disable --now --quiet own-kubernetes-firewall.service 2>/dev/null || true
+  rm -f /etc/systemd/system/own-kubernetes-firewall.service
+}
+
+remove_packages() {
+  local new
+  apt-mark unhold containerd.io kubeadm kubelet kubectl >/dev/null 2>&1 || true
+  [[ $REMOVE_PACKAGES == true ]] || return 0
+  systemctl stop kubelet containerd 2>/dev/null || true
+  mapfile -t new < <(dpkg-query --show --showformat '${Package}\n' |
+    grep -vxFf "$STATE/found/packages" || true)
+  if ((${#new[@]})); then
+    apt-get --quiet=2 -o DPkg::Lock::Timeout=300 purge "${new[@]}"
+  fi
+  rm -rf /etc/containerd /run/containerd /opt/cni /opt/containerd /var/lib/kubelet /etc/cni
+  # These may be mount points of their own.
+  local data
+  for data in /var/lib/containerd /var/lib/etcd; do
+    [[ ! -d $data ]] || find "$data" -mindepth 1 -delete
+    rmdir "$data" 2>/dev/null || true
+  done
+}
+
+remove_files() {
+  local path
+  while read -r path; do rm -f "$path"; done <"$STATE/files"
+  sed -n 's/^\([^ ]*\) .*/\1/p' "$CONFIG/apt-keys" 2>/dev/null | while read -r path; do rm -f "$path"; done
+  rm -f /etc/crictl.yaml
+  rmdir --ignore-fail-on-non-empty /etc/apt/keyrings 2>/dev/null || true
+}
+
+[[ -e $STATE/found/complete ]] || exit 0
+step "firewall removed" remove_firewall
+step "packages removed" remove_packages
+step "files removed" remove_files
+step "sysctls" sysctl --quiet --load="$STATE/found/sysctls" || true
+step "swap" restore_swap
+rm -rf "$CONFIG" "$STATE" "$LIBRARY" /var/log/own-kubernetes

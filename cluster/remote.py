@@ -1,0 +1,159 @@
+"""The one door for everything run over SSH.
+
+A host gets the scripts once (``CopyToRemote``: state and preview show their digest, not their text), then
+each phase is one ``remote.Command`` whose ``create`` is a line of data. There are no triggers and no
+``update``: a changed line runs the same converging script again, in place, and a preview shows the change
+as one short line. ``cluster/nodes/scripts/run.sh`` is the other side of the door.
+
+Facts behind the settings here (pulumi-command 1.2): every command is a dial of its own; a dial is tried
+again after 0.1 s, then 1.5 times as long each time, up to 5 s; a host key that is not given is not
+checked; what goes to stdin is never printed when a command fails; a failed create leaves no state.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pulumi
+from pulumi_command import remote
+
+from cluster.machines import Machine
+
+SCRIPTS = Path(__file__).parent / "nodes" / "scripts"
+REMOTE_HOME = ".own-kubernetes"
+"""Below the login user's home; the scripts lie in its ``scripts/``."""
+
+PER_DIAL_SECONDS = 10
+LONGEST_PAUSE_SECONDS = 5
+
+
+class Host(pulumi.ComponentResource):
+    """One machine behind the door: the scripts lie there, phases can be run.
+
+    Args:
+        name: the node's name.
+        machine: the machine.
+        timeout_seconds: bound on reaching the machine, for each command.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        machine: Machine,
+        timeout_seconds: int,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("own-kubernetes:remote:Host", name, None, opts)
+        self.machine = machine
+        self._name = name
+        self._connection = _connection(machine, timeout_seconds)
+        self._hooks = pulumi.ResourceHookBinding(
+            on_error=[_unreachable(name, machine, timeout_seconds)]
+        )
+        self.scripts = remote.CopyToRemote(
+            f"{name}-scripts",
+            connection=self._connection,
+            source=pulumi.FileArchive(_from_project(SCRIPTS)),
+            remote_path=REMOTE_HOME,
+            # A rebuilt machine shows itself by a new host key and has no scripts any more. Replacing
+            # is harmless: nothing is run when a copy is deleted.
+            triggers=[machine.host_key],
+            opts=pulumi.ResourceOptions(
+                parent=self, deleted_with=machine.carrier, hooks=self._hooks
+            ),
+        )
+        self.register_outputs({})
+
+    def run(
+        self,
+        phase: str,
+        values: Mapping[str, str] | None = None,
+        *,
+        stdin: pulumi.Input[str] | None = None,
+        undo: Sequence[str] = (),
+        secret: bool = False,
+        after: Sequence[pulumi.Resource] = (),
+    ) -> remote.Command:
+        """Declare a phase: a script of ``nodes/scripts``, converging, detached on the host.
+
+        Args:
+            phase: the script's name without ``.sh``.
+            values: data that may be seen in state, previews and process lists.
+            stdin: data that may be long, or secret (then an ``Output.secret``).
+            undo: phase and ``KEY=VALUE`` words to run when the resource is deleted.
+            secret: the phase's output is a secret and is not logged.
+            after: what has to be there first, besides the scripts.
+
+        Returns:
+            The command; its ``stdout`` is the phase's result.
+        """
+        words = [phase, *(f"{key}={value}" for key, value in (values or {}).items())]
+        return remote.Command(
+            f"{self._name}-{phase}",
+            connection=self._connection,
+            create=self._line(words),
+            delete=self._undo_line(undo) if undo else None,
+            stdin=stdin,
+            logging=remote.Logging.NONE if secret else remote.Logging.STDERR,
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[self.scripts, *after],
+                deleted_with=self.machine.carrier,
+                additional_secret_outputs=["stdout", "stderr"] if secret else None,
+                custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m", delete="15m"),
+                hooks=self._hooks,
+            ),
+        )
+
+    def _line(self, words: Sequence[str]) -> str:
+        sudo = [] if self.machine.user == "root" else ["sudo", "-n"]
+        return shlex.join([*sudo, "bash", f"{REMOTE_HOME}/scripts/run.sh", *words])
+
+    def _undo_line(self, words: Sequence[str]) -> str:
+        """A host that was wiped has nothing to undo."""
+        line = f"test ! -e {REMOTE_HOME}/scripts/run.sh || {self._line(words)} </dev/null"
+        return f"{line}; rm -rf {REMOTE_HOME}" if words[0] == "restore" else line
+
+
+def dial_attempts(timeout_seconds: int) -> int:
+    """How many failed dials fit into the bound even when each waits for its full time."""
+    return max(1, timeout_seconds // (PER_DIAL_SECONDS + LONGEST_PAUSE_SECONDS))
+
+
+def _connection(machine: Machine, timeout_seconds: int) -> remote.ConnectionArgs:
+    return remote.ConnectionArgs(
+        host=machine.address,
+        port=machine.port,
+        user=machine.user,
+        private_key=machine.private_key,
+        host_key=machine.host_key,
+        per_dial_timeout=PER_DIAL_SECONDS,
+        dial_error_limit=dial_attempts(timeout_seconds),
+    )
+
+
+def _from_project(path: Path) -> str:
+    """Relative to the project's folder, so that state is the same on every machine."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _unreachable(name: str, machine: Machine, timeout_seconds: int) -> pulumi.ErrorHook:
+    """Names host, port, user and bound when a dial failed; the engine's own text has no user."""
+
+    def explain(args: pulumi.ErrorHookArgs) -> bool:
+        if any("failed attempts" in error for error in args.errors):
+            pulumi.log.error(
+                f"{name}: no SSH login as {machine.user} at {machine.address} port {machine.port}, "
+                f"tried for up to {timeout_seconds} s (sshTimeoutSeconds). Expected: an SSH server "
+                f"there with the configured host key that lets {machine.user} in. Remedy: try "
+                f"`ssh -p {machine.port} {machine.user}@{machine.address}` and mend what it says."
+            )
+        return False
+
+    return pulumi.ErrorHook(f"{name}-unreachable", explain)

@@ -1,0 +1,77 @@
+"""The one place for versions: what is installed by default, and what goes with what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+KUBERNETES: Final = "1.36.4"
+"""Default Kubernetes version; a supported minor."""
+
+KUBERNETES_MINORS: Final = range(31, 38)
+"""Minors of Kubernetes 1 that this program is written for (1.31 to 1.37)."""
+
+CONTAINERD: Final = "2.2.1"
+"""containerd for every Kubernetes version here, from Docker's package ``containerd.io``.
+
+The kubelet of 1.37 refuses containerd 1.x (it needs CRI's ``RuntimeConfig``), and distributions'
+own packages differ per release; one 2.x for all keeps hosts alike.
+"""
+
+FLANNEL: Final = "v0.28.10"
+FLANNEL_CNI_PLUGIN: Final = "v1.9.1-flannel3"
+METALLB: Final = "0.16.2"
+NGINX_INGRESS_CHART: Final = "2.6.4"
+HELLO_IMAGE: Final = "us-docker.pkg.dev/google-samples/containers/gke/hello-app:1.0"
+
+NGINX_INGRESS_IMAGE: Final = "docker.io/nginx/nginx-ingress:5.5.4"
+"""What the default chart runs; fetched ahead, so a start is not held up by the pull."""
+
+
+def images(hello: str) -> list[str]:
+    """Images of what this program puts on the cluster, to fetch ahead."""
+    return [
+        f"ghcr.io/flannel-io/flannel:{FLANNEL}",
+        f"ghcr.io/flannel-io/flannel-cni-plugin:{FLANNEL_CNI_PLUGIN}",
+        f"quay.io/metallb/speaker:v{METALLB}",
+        f"quay.io/metallb/controller:v{METALLB}",
+        NGINX_INGRESS_IMAGE,
+        hello,
+    ]
+
+
+@dataclass(frozen=True)
+class AptRepository:
+    """A public package repository, its signing key pinned by fingerprint.
+
+    ``{minor}`` stands for the Kubernetes minor, ``@ID@`` and ``@CODENAME@`` for the host's system.
+    """
+
+    uri: str
+    suite: str
+    components: str
+    keyring: str
+    key_url: str
+    fingerprint: str
+
+
+APT_REPOSITORIES: Final = (
+    # kubernetes.io/docs/setup/production-environment/tools/kubeadm/install-kubeadm
+    AptRepository(
+        uri="https://pkgs.k8s.io/core:/stable:/v1.{minor}/deb/",
+        suite="/",
+        components="",
+        keyring="/etc/apt/keyrings/own-kubernetes-kubernetes.asc",
+        key_url="https://pkgs.k8s.io/core:/stable:/v1.{minor}/deb/Release.key",
+        fingerprint="DE15B14486CD377B9E876E1A234654DA9A296436",
+    ),
+    # docs.docker.com/engine/install/debian
+    AptRepository(
+        uri="https://download.docker.com/linux/@ID@",
+        suite="@CODENAME@",
+        components="stable",
+        keyring="/etc/apt/keyrings/own-kubernetes-docker.asc",
+        key_url="https://download.docker.com/linux/debian/gpg",
+        fingerprint="9DC858229FC7DD38854AE2D88D81803C0EBFCD88",
+    ),
+)

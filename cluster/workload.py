@@ -1,0 +1,127 @@
+"""Hello world: a Deployment under the ``restricted`` pod security level, a Service, an Ingress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from cluster.access import ApiAccess
+from cluster.ingress.nginx import CLASS
+from cluster.settings import Settings
+
+NAMESPACE = "hello-world"
+LABELS = {"app.kubernetes.io/name": "hello-world"}
+CONTAINER_PORT = 8080
+"""Where the image listens; the Service's port 80 leads there."""
+
+
+class HelloWorld(pulumi.ComponentResource):
+    """The workload and both ways to it.
+
+    Args:
+        name: prefix of the resources' names.
+        settings: host name, image and replicas.
+        access: the cluster's API.
+        after: pod network, load balancing and ingress.
+
+    Attributes:
+        service_address: the Service's own address from the pool.
+        ingress_address: the ingress controller's address, where the host name has to lead.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        access: ApiAccess,
+        after: Sequence[pulumi.Resource],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("own-kubernetes:workload:HelloWorld", name, None, opts)
+        namespace = k8s.core.v1.Namespace(
+            f"{name}-namespace",
+            metadata={
+                "name": NAMESPACE,
+                "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+            },
+            opts=access.options(self),
+        )
+        metadata: Any = {"name": "hello-world", "namespace": NAMESPACE, "labels": LABELS}
+        deployment = k8s.apps.v1.Deployment(
+            f"{name}-deployment",
+            metadata=metadata,
+            spec={
+                "replicas": settings.hello_replicas,
+                "selector": {"match_labels": LABELS},
+                "template": {"metadata": {"labels": LABELS}, "spec": _pod(settings.hello_image)},
+            },
+            opts=access.options(self, [namespace]),
+        )
+        service = k8s.core.v1.Service(
+            f"{name}-service",
+            metadata=metadata,
+            spec={
+                "type": "LoadBalancer",
+                "selector": LABELS,
+                "ports": [{"name": "http", "port": 80, "target_port": CONTAINER_PORT}],
+            },
+            opts=access.options(self, [deployment, *after]),
+        )
+        ingress = k8s.networking.v1.Ingress(
+            f"{name}-ingress",
+            metadata=metadata,
+            spec={"ingress_class_name": CLASS, "rules": [_rule(settings.hello_host)]},
+            opts=access.options(self, [service]),
+        )
+        self.service_address = service.status.apply(_first_address)
+        self.ingress_address = ingress.status.apply(_first_address)
+        self.register_outputs({})
+
+
+def _first_address(status: Any) -> str | None:
+    """The address that a Service or Ingress was given, once it has one."""
+    balancer = status.load_balancer if status else None
+    return balancer.ingress[0].ip if balancer and balancer.ingress else None
+
+
+def _rule(host: str) -> Any:
+    backend = {"service": {"name": "hello-world", "port": {"number": 80}}}
+    return {
+        "host": host,
+        "http": {"paths": [{"path": "/", "path_type": "Prefix", "backend": backend}]},
+    }
+
+
+def _pod(image: str) -> Any:
+    return {
+        "automount_service_account_token": False,
+        "security_context": {
+            "run_as_non_root": True,
+            "run_as_user": 65532,
+            "seccomp_profile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "hello-world",
+                "image": image,
+                "ports": [{"name": "http", "container_port": CONTAINER_PORT}],
+                "env": [{"name": "PORT", "value": str(CONTAINER_PORT)}],
+                "readiness_probe": {
+                    "http_get": {"path": "/", "port": CONTAINER_PORT},
+                    "period_seconds": 2,
+                },
+                "resources": {
+                    "requests": {"cpu": "10m", "memory": "16Mi"},
+                    "limits": {"memory": "64Mi"},
+                },
+                "security_context": {
+                    "allow_privilege_escalation": False,
+                    "read_only_root_filesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+    }
