@@ -21,7 +21,7 @@ def chart_source(
     """
     mirrored = settings.mirror.charts.get(name)
     if mirrored is not None:
-        return {"chart": mirrored.format(version=version), "version": version}
+        return {"chart": mirrored.replace("{version}", version), "version": version}
     source: dict[str, Any] = {"chart": chart, "version": version}
     if repository:
         source["repository_opts"] = {"repo": repository}

@@ -7,8 +7,8 @@ would refuse or, worse, accept and not work. They run in a preview, before any r
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, collapse_addresses
 from typing import TYPE_CHECKING
 
 from cluster import versions
@@ -129,7 +129,8 @@ def node_addresses(settings: Settings) -> Iterator[Problem]:
     for name, node in settings.nodes.items():
         key = f"nodes.{name}.address"
         place = (node.address, node.port or settings.ssh_port)
-        if place in seen:
+        same_place = place in seen
+        if same_place:
             yield _twice(key, node.address, seen[place])
         seen[place] = name
         if node.private_address is None and not _is_ipv4(node.address):
@@ -141,12 +142,13 @@ def node_addresses(settings: Settings) -> Iterator[Problem]:
             )
             continue
         address = node.internal_address
-        if address in inner and place[0] != str(address):
-            yield _twice(f"nodes.{name}.privateAddress", str(address), inner[address])
+        inner_key = f"nodes.{name}.{'privateAddress' if node.private_address else 'address'}"
+        if address in inner and not same_place:
+            yield _twice(inner_key, str(address), inner[address])
         inner[address] = name
         if address not in settings.node_cidr:
             yield Problem(
-                f"nodes.{name}.{'privateAddress' if node.private_address else 'address'}",
+                inner_key,
                 str(address),
                 f"an address in the nodes' network, nodeCidr ({settings.node_cidr})",
                 "correct the address or nodeCidr, or set privateAddress",
@@ -210,30 +212,24 @@ def open_networks(settings: Settings) -> Iterator[Problem]:
             "the networks from which you and Pulumi reach the API server",
             "add your own address as a /32",
         )
-    for number, network in enumerate(settings.admin_cidrs):
-        if _is_world(network) and not settings.open_to_world:
-            yield Problem(
-                f"adminCidrs.{number}",
-                str(network),
-                "a network smaller than the whole internet",
-                "name your own networks, or opt in with openToWorld: true",
-            )
-
-
-def _is_world(network: IPv4Network | IPv6Network) -> bool:
-    return network.prefixlen == 0
-
-
-def api_endpoint(settings: Settings) -> Iterator[Problem]:
-    """``host`` or ``host:port``; this program's API servers listen on 6443."""
-    host, colon, port = settings.api_endpoint.partition(":")
-    if settings.api_endpoint and (not host or (colon and not port.isdecimal())):
+    if _holds_world(settings.admin_cidrs) and not settings.open_to_world:
         yield Problem(
-            "apiEndpoint",
-            settings.api_endpoint,
-            "host or host:port, or nothing for the first control plane's address",
-            "write it like api.example.com:6443",
+            "adminCidrs",
+            [str(network) for network in settings.admin_cidrs],
+            "networks that do not make up the whole internet",
+            "name your own networks, or opt in with openToWorld: true",
         )
+
+
+def _holds_world(networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Also when it was cut into pieces."""
+    v4 = [network for network in networks if isinstance(network, IPv4Network)]
+    v6 = [network for network in networks if isinstance(network, IPv6Network)]
+    return any(
+        network.prefixlen == 0
+        for family in (collapse_addresses(v4), collapse_addresses(v6))
+        for network in family
+    )
 
 
 def labels(settings: Settings) -> Iterator[Problem]:
@@ -248,6 +244,20 @@ def labels(settings: Settings) -> Iterator[Problem]:
                     "remove it",
                 )
 
+
+def charts(settings: Settings) -> Iterator[Problem]:
+    """A mirrored chart that this program does not use is a slip of the pen."""
+    for name in settings.mirror.charts:
+        if name not in CHARTS:
+            yield Problem(
+                f"mirror.charts.{name}",
+                settings.mirror.charts[name],
+                f"one of {', '.join(CHARTS)}",
+                "correct the name or remove it",
+            )
+
+
+CHARTS = ("metallb", "nginx-ingress")
 
 OWNED_LABELS = frozenset(
     {
@@ -293,6 +303,6 @@ RULES: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     host_keys,
     kubernetes_version,
     open_networks,
-    api_endpoint,
     labels,
+    charts,
 )

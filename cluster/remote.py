@@ -26,7 +26,9 @@ REMOTE_HOME = ".own-kubernetes"
 """Below the login user's home; the scripts lie in its ``scripts/``."""
 
 PER_DIAL_SECONDS = 10
-LONGEST_PAUSE_SECONDS = 5
+FIRST_PAUSE_SECONDS = 0.1
+PAUSE_FACTOR = 1.5
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Host(pulumi.ComponentResource):
@@ -52,6 +54,7 @@ class Host(pulumi.ComponentResource):
         self._hooks = pulumi.ResourceHookBinding(
             on_error=[_unreachable(name, machine, timeout_seconds)]
         )
+        bound = f"{timeout_seconds}s"
         self.scripts = remote.CopyToRemote(
             f"{name}-scripts",
             connection=self._connection,
@@ -61,7 +64,11 @@ class Host(pulumi.ComponentResource):
             # is harmless: nothing is run when a copy is deleted.
             triggers=[machine.host_key],
             opts=pulumi.ResourceOptions(
-                parent=self, deleted_with=machine.carrier, hooks=self._hooks
+                parent=self,
+                deleted_with=machine.carrier,
+                hooks=self._hooks,
+                # The first to reach the host: bounds dials that hang, as retries alone do not.
+                custom_timeouts=pulumi.CustomTimeouts(create=bound, update=bound),
             ),
         )
         self.register_outputs({})
@@ -114,13 +121,24 @@ class Host(pulumi.ComponentResource):
 
     def _undo_line(self, words: Sequence[str]) -> str:
         """A host that was wiped has nothing to undo."""
-        line = f"test ! -e {REMOTE_HOME}/scripts/run.sh || {self._line(words)} </dev/null"
-        return f"{line}; rm -rf {REMOTE_HOME}" if words[0] == "restore" else line
+        line = f"{self._line(words)} </dev/null"
+        if words[0] == "restore":
+            line = f"{{ {line} && rm -rf {REMOTE_HOME}; }}"
+        return f"test ! -e {REMOTE_HOME}/scripts/run.sh || {line}"
 
 
-def dial_attempts(timeout_seconds: int) -> int:
-    """How many failed dials fit into the bound even when each waits for its full time."""
-    return max(1, timeout_seconds // (PER_DIAL_SECONDS + LONGEST_PAUSE_SECONDS))
+def dial_retries(timeout_seconds: int) -> int:
+    """How many retries fit into the bound when each dial is refused at once.
+
+    >>> dial_retries(60), dial_retries(300)
+    (20, 68)
+    """
+    retries, pause, spent = 0, FIRST_PAUSE_SECONDS, 0.0
+    while spent + pause <= timeout_seconds:
+        spent += pause
+        retries += 1
+        pause = min(pause * PAUSE_FACTOR, LONGEST_PAUSE_SECONDS)
+    return retries
 
 
 def _connection(machine: Machine, timeout_seconds: int) -> remote.ConnectionArgs:
@@ -131,7 +149,7 @@ def _connection(machine: Machine, timeout_seconds: int) -> remote.ConnectionArgs
         private_key=machine.private_key,
         host_key=machine.host_key,
         per_dial_timeout=PER_DIAL_SECONDS,
-        dial_error_limit=dial_attempts(timeout_seconds),
+        dial_error_limit=dial_retries(timeout_seconds),
     )
 
 
@@ -143,11 +161,15 @@ def _from_project(path: Path) -> str:
         return str(path)
 
 
+UNREACHABLE_SIGNS = ("failed attempts", "deadline exceeded")
+"""In the texts of dials that ended for their number or their time."""
+
+
 def _unreachable(name: str, machine: Machine, timeout_seconds: int) -> pulumi.ErrorHook:
     """Names host, port, user and bound when a dial failed; the engine's own text has no user."""
 
     def explain(args: pulumi.ErrorHookArgs) -> bool:
-        if any("failed attempts" in error for error in args.errors):
+        if any(sign in error for error in args.errors for sign in UNREACHABLE_SIGNS):
             pulumi.log.error(
                 f"{name}: no SSH login as {machine.user} at {machine.address} port {machine.port}, "
                 f"tried for up to {timeout_seconds} s (sshTimeoutSeconds). Expected: an SSH server "

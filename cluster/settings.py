@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -42,7 +43,13 @@ from cluster.errors import Problem, SettingsError
 CONFIG_FILE_REMEDY = "correct it in Pulumi.<stack>.yaml; Pulumi.yaml describes every key"
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 DNS_NAME_LIMIT = 253
-HOST_KEY_TYPES = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ssh-rsa")
+HOST_KEY_TYPES = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+)
+"""Best first. No RSA: pulumi-command would offer it with SHA-1 only, which sshd refuses by now."""
 
 
 def _wrong(expected: str, remedy: str) -> NoReturn:
@@ -50,6 +57,8 @@ def _wrong(expected: str, remedy: str) -> NoReturn:
 
 
 def _network(value: Any) -> IPv4Network | IPv6Network:
+    if not isinstance(value, str):
+        _wrong("a network in CIDR form, like 10.0.0.0/16", "write address/prefix-length")
     try:
         return ip_network(value)
     except ValueError:
@@ -98,13 +107,26 @@ def _name(value: Any) -> str:
 
 def _host(value: Any) -> str:
     try:
-        return str(ip_address(value))
+        return str(ip_address(str(value)))
     except ValueError:
-        return _dns_name(value)
+        pass
+    if str(value).rpartition(".")[2].isdecimal():  # no top-level domain is a number (RFC 3696)
+        _wrong("an IP address or a DNS name", "correct the address")
+    return _dns_name(value)
+
+
+def _endpoint(value: Any) -> str:
+    """``host`` or ``host:port``, or nothing."""
+    host, colon, port = str(value).partition(":")
+    if not value:
+        return ""
+    if colon and not (port.isdecimal() and 1 <= int(port) <= 65535):
+        _wrong("host or host:port, the port from 1 to 65535", "write it like api.example.com:6443")
+    return f"{_host(host)}{colon}{port}"
 
 
 def _version(value: Any) -> str:
-    match = re.fullmatch(r"v?(\d+\.\d+\.\d+)", str(value))
+    match = re.fullmatch(r"v?([0-9]+\.[0-9]+\.[0-9]+)", str(value))
     if match is None:
         _wrong("a full version, like 1.36.4", "write major.minor.patch")
     return match.group(1)
@@ -175,6 +197,7 @@ AnyNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Address = Annotated[IPv4Address, BeforeValidator(_ipv4_address)]
 Name = Annotated[str, BeforeValidator(_name)]
 Host = Annotated[str, BeforeValidator(_host)]
+Endpoint = Annotated[str, BeforeValidator(_endpoint)]
 DnsName = Annotated[str, BeforeValidator(_dns_name)]
 Version = Annotated[str, BeforeValidator(_version)]
 HostKey = Annotated[str, BeforeValidator(_host_key)]
@@ -253,7 +276,7 @@ class Settings(_Section):
     pod_cidr: Network
     service_cidr: Network
     node_cidr: Network
-    api_endpoint: str
+    api_endpoint: Endpoint
     admin_cidrs: list[AnyNetwork]
     open_to_world: bool
     load_balancer_pools: list[Pool]
@@ -315,26 +338,44 @@ def load(config: pulumi.Config, root: Path) -> Stack:
     Raises:
         SettingsError: with every problem found.
     """
-    values = {
-        field.alias or name: _read(config, field.alias or name, field.annotation)
-        for name, field in Settings.model_fields.items()
-    }
-    settings = validate(values, root)
+    values = {key: _read(config, key, annotation) for key, annotation in _keys().items()}
+    unknown = dict.fromkeys(_configured(config) - {*values, SECRET_KEY})
+    settings = validate({**values, **unknown, SECRET_KEY: config.get(SECRET_KEY)}, root)
     return Stack(settings, _private_key(config, settings, root))
+
+
+SECRET_KEY = "sshPrivateKey"
+"""Kept out of ``Settings``: it stays a Pulumi secret."""
+
+
+def _keys() -> dict[str, Any]:
+    return {field.alias or name: field.annotation for name, field in Settings.model_fields.items()}
+
+
+def _configured(config: pulumi.Config) -> set[str]:
+    """Every key of this project's namespace that the stack has; the engine refuses no unknown one."""
+    prefix = f"{config.name}:"
+    everything = {*CONFIG.get(), *get_config_env()}
+    return {key.removeprefix(prefix) for key in everything if key.startswith(prefix)}
 
 
 def validate(values: Mapping[str, Any], root: Path) -> Settings:
     """Turn plain values, defaults filled in, into settings.
 
+    ``sshPrivateKey`` among them is only looked at, for whether it is there.
+
     Raises:
         SettingsError: with every problem found.
     """
+    plain = {key: value for key, value in values.items() if key != SECRET_KEY}
     try:
-        settings = Settings.model_validate(values)
+        settings = Settings.model_validate(plain)
     except ValidationError as error:
         raise SettingsError([_problem(detail) for detail in error.errors()]) from None
     settings = _with_host_keys(settings, root)
     problems = [*checks.problems(settings), *_missing_files(settings, root)]
+    if not settings.ssh_private_key_file and not values.get(SECRET_KEY):
+        problems.append(NO_LOGIN_KEY)
     if problems:
         raise SettingsError(problems)
     return settings
@@ -356,13 +397,17 @@ def _read(config: pulumi.Config, key: str, annotation: Any) -> Any:
 def _problem(detail: Any) -> Problem:
     key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     context = detail.get("ctx", {})
-    missing = detail["type"] == "missing" or detail["input"] is None
+    # An unknown key's value is not shown: it may be a secret in the wrong place.
+    missing = detail["type"] in ("missing", "extra_forbidden") or detail["input"] is None
     return Problem(
         key=key,
         value="" if missing else detail["input"],
-        expected=str(context.get("expected", "a value" if missing else detail["msg"])),
+        expected=str(context.get("expected", _EXPECTED.get(detail["type"], detail["msg"]))),
         remedy=str(context.get("remedy", _remedy(detail["type"], key))),
     )
+
+
+_EXPECTED = {"missing": "a value", "extra_forbidden": "a setting that Pulumi.yaml describes"}
 
 
 def _remedy(kind: str, key: str) -> str:
@@ -395,11 +440,12 @@ def _known_hosts(root: Path, file: str) -> dict[str, str]:
     path = root / Path(file).expanduser()
     if not file or not path.is_file():
         return {}
+    lines = [line.split() for line in path.read_text().splitlines()]
+    usable = [w for w in lines if len(w) >= 3 and w[0][0] not in "#@|" and w[1] in HOST_KEY_TYPES]
     known: dict[str, str] = {}
-    for line in path.read_text().splitlines():
-        words = line.split()
-        if len(words) >= 3 and words[0][0] not in "#@|" and words[1] in HOST_KEY_TYPES:
-            known.update(dict.fromkeys(words[0].split(","), " ".join(words[1:3])))
+    for words in sorted(usable, key=lambda w: HOST_KEY_TYPES.index(w[1])):
+        for host in words[0].split(","):
+            known.setdefault(host, " ".join(words[1:3]))
     return known
 
 
@@ -416,20 +462,15 @@ def _missing_files(settings: Settings, root: Path) -> list[Problem]:
 
 
 def _private_key(config: pulumi.Config, settings: Settings, root: Path) -> pulumi.Output[str]:
-    given = config.get_secret("sshPrivateKey")
     if settings.ssh_private_key_file:
         path = root / Path(settings.ssh_private_key_file).expanduser()
         return pulumi.Output.secret(path.read_text())
-    if given is None:
-        raise SettingsError(
-            [
-                Problem(
-                    "sshPrivateKey",
-                    "",
-                    "the private key that the nodes let in",
-                    "run `pulumi config set --secret sshPrivateKey < key`, "
-                    "or set sshPrivateKeyFile to its path",
-                )
-            ]
-        )
-    return given
+    return config.require_secret(SECRET_KEY)
+
+
+NO_LOGIN_KEY = Problem(
+    SECRET_KEY,
+    "",
+    "the private key that the nodes let in",
+    "run `pulumi config set --secret sshPrivateKey < key`, or set sshPrivateKeyFile to its path",
+)

@@ -150,17 +150,7 @@ def containerd_config(settings: Settings) -> str:
             },
         },
     }
-    return tomli_w.dumps(_merged(config, settings.containerd))
-
-
-def _merged(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """``extra`` over ``base``, table by table."""
-    merged = dict(base)
-    for key, value in extra.items():
-        old = merged.get(key)
-        both_tables = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(old, value) if both_tables else value  # type: ignore[arg-type]
-    return merged
+    return tomli_w.dumps(kubeadm.merged(config, settings.containerd))
 
 
 def registry_hosts(settings: Settings) -> dict[str, str]:

@@ -97,24 +97,34 @@ def _taint(text: str) -> dict[str, str]:
 
 
 def _kubelet(settings: Settings) -> dict[str, Any]:
-    return {
+    config = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "cgroupDriver": "systemd",
         "serializeImagePulls": False,
         "maxParallelImagePulls": 4,
-        **settings.kubelet,
     }
+    return merged(config, settings.kubelet)
 
 
 def _kube_proxy(settings: Settings) -> dict[str, Any]:
-    return {
+    config = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         # MetalLB's layer 2 wants it, whichever mode is chosen (metallb.io/installation).
         "ipvs": {"strictARP": True},
-        **settings.kube_proxy,
     }
+    return merged(config, settings.kube_proxy)
+
+
+def merged(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """``extra`` over ``base``, table by table."""
+    result = dict(base)
+    for key, value in extra.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(old or {}, value) if both else value
+    return result
 
 
 def _documents(*documents: Mapping[str, Any]) -> str:

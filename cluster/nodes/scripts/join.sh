@@ -55,7 +55,7 @@ join() {
   ask forget "${answer%%.*}" || say "the token was not deleted; it ends by itself in 15 minutes"
 }
 
-trap 'rm -f "$RUNTIME/join-key" "$RUNTIME/join.yaml"' EXIT
+forget_secrets() { rm -f "$RUNTIME/join-key" "$RUNTIME/join.yaml"; }
 (umask 077 && cat >"$RUNTIME/join-key")
 refuse_foreign_cluster
 systemctl start containerd

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Shared by all host scripts: places, progress, errors, bounded waiting.
-# Progress goes to stderr, results to stdout. Sourced, never run.
+# Progress and errors go to stderr, results to stdout, what the commands of a step print to a file of its
+# own, whose end is shown when the script fails. Sourced, never run.
 
 export LIBRARY=/usr/local/lib/own-kubernetes # these scripts, owned by root
 export CONFIG=/etc/own-kubernetes            # what the program wants of this host
@@ -9,7 +10,18 @@ export RUNTIME=/run/own-kubernetes           # secrets and results in flight: me
 export ADMIN=/etc/kubernetes/admin.conf
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
-say() { printf '%s\n' "$*" >&2; }
+exec 3>&2 # stderr, also from within a step
+DETAIL=${DETAIL:-/dev/null}
+forget_secrets() { :; } # a script's own, if it has any
+finish() {
+  local status=$?
+  forget_secrets
+  ((status == 0)) || tail --lines=15 "$DETAIL" >&3 2>/dev/null || true
+  exit "$status"
+}
+trap finish EXIT
+
+say() { printf '%s\n' "$*" >&3; }
 
 # fail WHAT EXPECTED REMEDY: ends the script with an error that can be acted on.
 fail() {
@@ -19,13 +31,16 @@ fail() {
   exit 1
 }
 
-# step TEXT COMMAND...: runs a command and says how long it took; its output goes to the log.
+# step TEXT COMMAND...: runs a command and says how long it took. A failure
+# ends the script (set -e), or is the step's own status where that is asked for (step ... || fail ...).
 step() {
-  local text=$1 began=${EPOCHREALTIME/./} spent
+  local text=$1 began=${EPOCHREALTIME/./} spent status
   shift
-  "$@" >&2
+  "$@" >>"$DETAIL" 2>&1
+  status=$?
   spent=$(((${EPOCHREALTIME/./} - began) / 100000))
   say "$text: $((spent / 10)).$((spent % 10)) s"
+  return "$status"
 }
 
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds; fails by name when it never does.

@@ -108,14 +108,17 @@ apt_get() { # cloud-init and unattended upgrades may hold apt's locks for a whil
     -o Acquire::Retries=4 -o Acquire::http::Timeout=30 -o Acquire::Languages=none "$@"
 }
 
-installed() { # PACKAGE VERSION: of exactly that upstream version
-  [[ $(dpkg-query --show --showformat '${db:Status-Abbrev}${Version}' "$1" 2>/dev/null) == ?"i $2-"* ]]
+installed() { # PACKAGE or PACKAGE=VERSION-PATTERN
+  local found
+  found=$(dpkg-query --show --showformat '${db:Status-Status} ${Version}' "${1%%=*}" 2>/dev/null) || return 1
+  # shellcheck disable=SC2053 # the right side is a pattern
+  [[ $1 != *=* && $found == installed\ * || $found == installed\ ${1#*=} ]]
 }
 
 fetch_keys() { # lines "PATH URL FINGERPRINT": from the internet, accepted only by fingerprint
   local path url fingerprint found
   while read -r path url fingerprint; do
-    [[ ! -s $path ]] || continue
+    [[ -n $path && ! -s $path ]] || continue
     [[ -x /usr/bin/curl && -x /usr/bin/gpg && -e /etc/ssl/certs/ca-certificates.crt ]] || { apt_get update && apt_get install curl gpg ca-certificates; }
     retry 60 curl --fail --silent --show-error --location --output "$path.new" "$url" ||
       fail "no answer from $url" "the package repository's signing key" \
@@ -130,20 +133,18 @@ fetch_keys() { # lines "PATH URL FINGERPRINT": from the internet, accepted only 
 
 wanted_packages() {
   printf '%s\n' "containerd.io=$CONTAINERD_VERSION-*" {kubeadm,kubelet,kubectl}="$KUBERNETES_VERSION-*" \
-    nftables conntrack ethtool socat iptables openssh-client
+    "cri-tools=${KUBERNETES_VERSION%.*}.*" nftables conntrack ethtool socat iptables openssh-client
 }
 
 install_packages() {
-  local package missing=()
-  for package in kubeadm kubelet kubectl; do
-    installed "$package" "$KUBERNETES_VERSION" || missing+=("$package")
+  local package wanted missing=()
+  mapfile -t wanted < <(wanted_packages)
+  for package in "${wanted[@]}"; do
+    installed "$package" || missing+=("$package")
   done
-  installed containerd.io "$CONTAINERD_VERSION" || missing+=(containerd.io)
   ((${#missing[@]})) || return 0
   refuse_other_version
   fetch_keys
-  local wanted
-  mapfile -t wanted < <(wanted_packages)
   # One transaction; the kubelet and containerd are started by us, once they are configured.
   retry 120 apt_get update || fail "apt-get update failed" "package lists of every source" \
     "look at the lines above: they name the host and URL that did not answer"
@@ -206,4 +207,4 @@ main() {
   pull_images
 }
 
-main
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then main; fi

@@ -42,8 +42,8 @@ remove_packages() {
 
 remove_files() {
   local path
+  while read -r path _; do rm -f "$path"; done <"$CONFIG/apt-keys"
   while read -r path; do rm -f "$path"; done <"$STATE/files"
-  sed -n 's/^\([^ ]*\) .*/\1/p' "$CONFIG/apt-keys" 2>/dev/null | while read -r path; do rm -f "$path"; done
   rm -f /etc/crictl.yaml
   rmdir --ignore-fail-on-non-empty /etc/apt/keyrings 2>/dev/null || true
 }

@@ -40,18 +40,20 @@ if [[ $here != "$LIBRARY" ]]; then
   mv "$LIBRARY.new" "$LIBRARY"
 fi
 
-input=$RUNTIME/$phase.in result=$RUNTIME/$phase.out log=/var/log/own-kubernetes/$phase.log
+input=$RUNTIME/$phase.in result=$RUNTIME/$phase.out
+log=/var/log/own-kubernetes/$phase.log detail=/var/log/own-kubernetes/$phase.detail.log
 trap 'rm -f "$input" "$result"' EXIT
 cat >"$input"
 : >"$result"
 : >"$log"
+: >"$detail"
 
 settings=()
 for pair in "$@"; do settings+=("--setenv=$pair"); done
 set +e
 systemd-run --quiet --collect --wait --unit="own-kubernetes-run-$phase" \
   --property=StandardInput="file:$input" --property=StandardOutput="file:$result" \
-  --property=StandardError="append:$log" --property=UMask=0022 --setenv=HOME=/root \
+  --property=StandardError="append:$log" --property=UMask=0022 --setenv=HOME=/root --setenv=DETAIL="$detail" \
   "${settings[@]}" "$LIBRARY/$phase.sh" &
 unit=$!
 tail --quiet --follow=name --lines=+1 --sleep-interval=0.1 --pid="$unit" "$log" >&2 2>/dev/null

@@ -1,0 +1,54 @@
+"""What runs the program: the Pulumi CLI where it is on the PATH, else a stand-in that acts for real."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any, Protocol
+
+from sandbox.engine.progress import EngineError, Log
+
+__all__ = ["Engine", "EngineError", "Log", "choose"]
+
+
+class Engine(Protocol):
+    """Runs this project's program on the stack ``dev``; safe to call again after any failure."""
+
+    name: str
+
+    def up(self, log: Log = print) -> dict[str, Any]:
+        """Bring the stack up.
+
+        Returns:
+            The stack's outputs, secrets in clear.
+
+        Raises:
+            EngineError: names the resources that failed and what their hosts said.
+        """
+
+    def preview(self, log: Log = print) -> dict[str, int]:
+        """What ``up`` would change: number of resources by operation (``same``, ``create``, ...).
+
+        Raises:
+            EngineError: the preview failed, or this engine has none.
+        """
+
+    def down(self, log: Log = print) -> None:
+        """Delete everything that ``up`` made; nothing need be there.
+
+        Raises:
+            EngineError: what could not be deleted; it stays known, for the next ``down``.
+        """
+
+
+def choose(log: Log = print) -> Engine:
+    """The real engine where ``pulumi`` is on the PATH, else the stand-in; says which, in one line."""
+    if shutil.which("pulumi"):
+        from sandbox.engine.real import RealEngine
+
+        engine: Engine = RealEngine()
+    else:
+        from sandbox.engine.standin import StandinEngine
+
+        engine = StandinEngine()
+    log(f"engine: {engine.name}")
+    return engine

@@ -1,0 +1,178 @@
+"""Pulumi's mock monitor with a ``RegisterResource`` that acts for real.
+
+The SDK calls it from many threads, each resource after what it depends on. After the first failure nothing
+new is begun: what is under way is awaited, the rest is told to have failed, and the program comes to its end.
+The SDK's own code here is untyped; it is met through ``Any``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pulumi.runtime import mocks, rpc, sync_await
+from pulumi.runtime._callbacks import _CallbackServicer
+from pulumi.runtime.proto import resource_pb2
+
+from sandbox.engine.journal import Journal, Record
+from sandbox.engine.progress import EngineError, Progress
+from sandbox.engine.resources import Workshop, leaves_ruins, seconds, to_delete, what
+
+_sync: Any = sync_await
+
+STACK = "pulumi:pulumi:Stack"
+HOOK_SECONDS = 30
+
+
+class NoCalls(mocks.Mocks):
+    """The part of the mock monitor that is not used: invokes and reads."""
+
+    def call(self, args: mocks.MockCallArgs) -> Any:
+        """Refuse an invoke."""
+        raise EngineError(f"the stand-in engine has no function {args.token}")
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> Any:
+        """Refuse a read."""
+        raise EngineError(f"the stand-in engine cannot read {args.typ} {args.name}")
+
+
+class Monitor(mocks.MockMonitor):
+    """Registers components and providers, makes everything else.
+
+    Args:
+        workshop: makes resources.
+        journal: gets what was made.
+        progress: tells about it.
+
+    Attributes:
+        failures: what went wrong, by resource.
+        seen: URNs that the program declared.
+        outputs: the stack's outputs, secrets in clear.
+    """
+
+    def __init__(self, workshop: Workshop, journal: Journal, progress: Progress) -> None:
+        super().__init__(NoCalls())
+        self.failures: dict[str, str] = {}
+        self.seen: set[str] = set()
+        self.outputs: dict[str, Any] = {}
+        self._base: Any = super()
+        self._workshop = workshop
+        self._journal = journal
+        self._progress = progress
+        self._hooks: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def RegisterResource(self, request: Any) -> Any:
+        """Make a resource, or tell that it failed."""
+        if request.type == STACK:
+            return self._base.RegisterResource(request)
+        _sync._ensure_event_loop()
+        urn = self.make_urn(request.parent, request.type, request.name)
+        with self._lock:
+            self.seen.add(urn)
+            stopped = bool(self.failures)
+        if not request.custom and not request.remote:
+            return resource_pb2.RegisterResourceResponse(urn=urn, object=request.object)
+        if stopped:
+            return _failed(urn)
+        try:
+            return self._make(request, urn)
+        except Exception as error:
+            self._fail(request, urn, error)
+            return _failed(urn)
+
+    def _make(self, request: Any, urn: str) -> Any:
+        given = rpc.deserialize_properties(request.object)
+        record = self._workshop.kept(
+            Record(
+                urn=urn,
+                type=request.type,
+                name=request.name,
+                inputs=plain(given),
+                provider=request.provider.rpartition("::")[2],
+                after=_earlier(request),
+                deleted_with=request.deletedWith,
+            ),
+            self._journal.get(urn),
+        )
+        if leaves_ruins(record):
+            self._journal.put(to_delete(record))
+        with self._progress.step(record.name, what(record)):
+            state = self._workshop.create(record, seconds(request.customTimeouts.create))
+        self._journal.put(to_delete(record))
+        secret = {key for key, value in given.items() if rpc.is_rpc_secret(value)}
+        outputs = seal(state, secret.union(request.additionalSecretOutputs))
+        sent = _sync._sync_await(rpc.serialize_properties(outputs, {}))
+        return resource_pb2.RegisterResourceResponse(urn=urn, id=record.id, object=sent)
+
+    def _fail(self, request: Any, urn: str, error: Exception) -> None:
+        text = str(error) or repr(error)
+        with self._lock:
+            self.failures[f"{request.name} ({request.type})"] = text
+        self._progress.line(request.name, text)
+        for name in request.hooks.on_error:
+            self._call_hook(name, request, urn, text)
+
+    def RegisterErrorHook(self, request: Any) -> Any:
+        """Keep a hook for failures."""
+        self._hooks[request.name] = request.callback.token
+        return self._base.RegisterErrorHook(request)
+
+    def _call_hook(self, name: str, request: Any, urn: str, text: str) -> None:
+        """Run a program's error hook on the program's own event loop; it is never asked to retry."""
+        told = resource_pb2.ErrorHookRequest(
+            urn=urn,
+            name=request.name,
+            type=request.type,
+            new_inputs=request.object,
+            failed_operation="create",
+            errors=[text],
+        ).SerializeToString()
+        token = self._hooks.get(name, "")
+        for servicer in _CallbackServicer._servicers:
+            if callback := servicer._callbacks.get(token):
+                call: Any = callback(told)
+                asyncio.run_coroutine_threadsafe(call, servicer._loop).result(HOOK_SECONDS)
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:
+        """Take the stack's outputs."""
+        if f"::{STACK}::" in request.urn:
+            _sync._ensure_event_loop()
+            self.outputs = plain(rpc.deserialize_properties(request.outputs, keep_unknowns=True))
+        return self._base.RegisterResourceOutputs(request)
+
+
+def _earlier(request: Any) -> tuple[str, ...]:
+    """URNs of all that a resource was created after."""
+    urns = set(request.dependencies)
+    for dependencies in request.propertyDependencies.values():
+        urns.update(dependencies.urns)
+    if request.provider:
+        urns.add(request.provider.rpartition("::")[0])
+    if request.deletedWith:
+        urns.add(request.deletedWith)
+    return tuple(sorted(urns))
+
+
+def _failed(urn: str) -> Any:
+    return resource_pb2.RegisterResourceResponse(urn=urn, result=resource_pb2.Result.FAIL)
+
+
+def plain(value: Any) -> Any:
+    """A deserialized value without the wrapping of secrets."""
+    return _map(rpc.unwrap_rpc_secret(value) if rpc.is_rpc_secret(value) else value, plain)
+
+
+def seal(state: Mapping[str, Any], secret: set[str]) -> dict[str, Any]:
+    """State with some of its properties marked as secrets."""
+    return {k: rpc.wrap_rpc_secret(v) if k in secret else v for k, v in state.items()}
+
+
+def _map(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: change(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [change(item) for item in value]
+    return value

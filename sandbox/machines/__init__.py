@@ -1,0 +1,44 @@
+"""Local machines that look like fresh Debian 12 cloud servers: systemd, sshd, an address.
+
+They are systemd-nspawn containers with the powers that a Kubernetes node needs, on a private bridge
+with no way out. Everything here needs root. They share this host's kernel and clock, and are no
+prison.
+"""
+
+from sandbox.machines.disks import MachineSpec, host_key
+from sandbox.machines.fleet import (
+    console,
+    down,
+    leftovers,
+    link_down,
+    link_up,
+    power_cut,
+    reboot,
+    remove,
+    running,
+    up,
+)
+from sandbox.machines.image import HOST_PACKAGES, base_image, base_packages, ensure_host_packages
+from sandbox.machines.login import ssh
+from sandbox.machines.network import outsider
+
+__all__ = [
+    "HOST_PACKAGES",
+    "MachineSpec",
+    "base_image",
+    "base_packages",
+    "console",
+    "down",
+    "ensure_host_packages",
+    "host_key",
+    "leftovers",
+    "link_down",
+    "link_up",
+    "outsider",
+    "power_cut",
+    "reboot",
+    "remove",
+    "running",
+    "ssh",
+    "up",
+]

@@ -1,0 +1,43 @@
+"""``python -m sandbox.mirror build [--kubernetes VERSION] | serve | stop | status``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from cluster import versions
+from sandbox import mirror
+
+
+def main() -> int:
+    """Run one command; 1 and a message on stderr when it fails."""
+    parser = argparse.ArgumentParser(prog="python -m sandbox.mirror", description=mirror.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build", help="fill the cache")
+    build.add_argument("--kubernetes", default=versions.KUBERNETES, metavar="VERSION")
+    for name in ("serve", "stop", "status"):
+        commands.add_parser(name)
+    arguments = parser.parse_args()
+    try:
+        _run(arguments)
+    except mirror.MirrorError as error:
+        print(f"mirror: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.command == "build":
+        mirror.build(arguments.kubernetes, log=lambda line: print(line, flush=True))
+    elif arguments.command == "serve":
+        mirror.serve()
+    elif arguments.command == "stop":
+        mirror.stop()
+    else:
+        for name, state in mirror.status().items():
+            print(f"{name}: {state}")
+        print("\n".join(mirror.images()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""What is compiled, and from what: one recipe for each Go module of the mirror."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from cluster import versions
+from sandbox.mirror.errors import MirrorError
+from sandbox.mirror.golang import Build, tree_digest
+
+HERE: Final = Path(__file__).parent
+CNI_PLUGINS: Final = "v1.9.1"
+CRI_TOOLS_PATCH: Final = 0
+"""Every minor of Kubernetes has a release of cri-tools of the same minor and this patch."""
+
+_KUBERNETES: Final = (
+    "kubeadm",
+    "kubelet",
+    "kubectl",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+)
+
+
+def parse(version: str) -> tuple[int, int, int]:
+    """Split ``1.36.4`` into numbers.
+
+    Raises:
+        MirrorError: It is not three numbers, or not a Kubernetes 1.
+    """
+    match = re.fullmatch(r"1\.(\d+)\.(\d+)", version)
+    if not match:
+        raise MirrorError(
+            f"Kubernetes version {version!r}: expected 1.MINOR.PATCH, such as {versions.KUBERNETES}"
+        )
+    return 1, int(match[1]), int(match[2])
+
+
+def kubernetes(version: str) -> Build:
+    """The seven commands of Kubernetes, stamped like a release."""
+    major, minor, patch = parse(version)
+    values = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
+    return Build(
+        name="kubernetes",
+        version=f"v{version}",
+        module="k8s.io/kubernetes",
+        packages=tuple(f"./cmd/{command}" for command in _KUBERNETES),
+        stamps={
+            f"{package}.{key}": str(value)
+            for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+            for key, value in {**values, "gitTreeState": "archive"}.items()
+        },
+        tags=("selinux", "notest", "grpcnotrace"),
+        staging=f"v0.{minor}.{patch}",
+    )
+
+
+def cri_tools(version: str) -> Build:
+    """The crictl for a Kubernetes version."""
+    tools = f"v1.{parse(version)[1]}.{CRI_TOOLS_PATCH}"
+    return Build(
+        name="cri-tools",
+        version=tools,
+        module="sigs.k8s.io/cri-tools",
+        packages=("./cmd/crictl",),
+        stamps={"sigs.k8s.io/cri-tools/pkg/version.Version": tools},
+    )
+
+
+def etcd(version: str) -> Build:
+    """The etcd server; its command is called ``server``."""
+    return Build(
+        name="etcd", version=f"v{version}", module="go.etcd.io/etcd/server/v3", packages=(".",)
+    )
+
+
+def etcdctl(version: str) -> Build:
+    """Etcd's client, which the image of etcd holds too."""
+    return Build(
+        name="etcdctl", version=f"v{version}", module="go.etcd.io/etcd/etcdctl/v3", packages=(".",)
+    )
+
+
+def coredns(version: str) -> Build:
+    """The cluster's DNS server."""
+    return Build(
+        name="coredns",
+        version=f"v{version}",
+        module="github.com/coredns/coredns",
+        packages=(".",),
+        tags=("grpcnotrace",),
+    )
+
+
+CONTAINERD: Final = Build(
+    name="containerd",
+    version=f"v{versions.CONTAINERD}",
+    module="github.com/containerd/containerd/v2",
+    packages=("./cmd/containerd", "./cmd/containerd-shim-runc-v2", "./cmd/ctr"),
+    stamps={"github.com/containerd/containerd/v2/version.Version": f"v{versions.CONTAINERD}"},
+    tags=("no_btrfs",),
+)
+CNI: Final = Build(
+    name="cni-plugins",
+    version=CNI_PLUGINS,
+    module="github.com/containernetworking/plugins",
+    packages=("./plugins/main/...", "./plugins/meta/...", "./plugins/ipam/..."),
+    stamps={
+        "github.com/containernetworking/plugins/pkg/utils/buildversion.BuildVersion": CNI_PLUGINS
+    },
+)
+FLANNEL: Final = Build(
+    name="flannel",
+    version=versions.FLANNEL,
+    module="github.com/flannel-io/flannel",
+    packages=(".", "./cmd/install_conf"),
+    stamps={"github.com/flannel-io/flannel/pkg/version.Version": versions.FLANNEL},
+    cgo=True,  # its UDP backend is C
+    # A backend for one cloud, whose module is not to be had.
+    drop=(
+        "github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common",
+        "github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/vpc",
+    ),
+    empty=("pkg/backend/tencentvpc",),
+)
+FLANNEL_CNI: Final = Build(
+    name="flannel-cni-plugin",
+    # The last release of the plugins that had flannel's; later ones keep it in a repository of its
+    # own, which is not a module of the proxy. It speaks CNI up to 0.4.0.
+    version="v0.9.1",
+    module="github.com/containernetworking/plugins",
+    packages=("./plugins/meta/flannel",),
+)
+METALLB: Final = Build(
+    name="metallb",
+    version=f"v{versions.METALLB}",
+    module="go.universe.tf/metallb",
+    packages=("./controller", "./speaker"),
+    # Types of its BGP mode; the module is not to be had, and our clusters announce by ARP only.
+    replace={"github.com/metallb/frr-k8s": HERE / "frr-k8s"},
+)
+HELM: Final = Build(
+    name="helm",
+    version="v3.22.0",
+    module="helm.sh/helm/v3",
+    packages=("./cmd/helm",),
+    stamps={
+        "helm.sh/helm/v3/internal/version.version": "v3.22.0",
+        # What charts are told of the cluster where there is none to ask (`helm template`).
+        "helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor": "1",
+        "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor": str(parse(versions.KUBERNETES)[1]),
+    },
+    tags=("grpcnotrace",),
+)
+REGISTRY: Final = Build(
+    name="registry",
+    version="v3.1.2",
+    module="github.com/distribution/distribution/v3",
+    packages=("./cmd/registry",),
+)
+
+
+def local(folder: Path) -> Build:
+    """Commands of our own, beside this file."""
+    return Build(name=folder.name, version=tree_digest(folder)[:10], source=folder, packages=(".",))

@@ -1,0 +1,7 @@
+"""The one error of the mirror."""
+
+from __future__ import annotations
+
+
+class MirrorError(Exception):
+    """A part could not be built or served; the message names the part and what to do."""

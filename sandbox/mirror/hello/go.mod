@@ -1,0 +1,3 @@
+module own-kubernetes/hello
+
+go 1.25

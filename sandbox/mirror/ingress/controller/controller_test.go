@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strconv"
+	"testing"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	discovery "k8s.io/api/discovery/v1"
+	networking "k8s.io/api/networking/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+// freePort asks the kernel; nginx takes the port a moment later.
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+func get(t *testing.T, url, host string) (int, string) {
+	t.Helper()
+	client := http.Client{
+		Transport:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: host}},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	request, _ := http.NewRequest(http.MethodGet, url, nil)
+	request.Host = host
+	answer, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, _ := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(body)
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for range 200 {
+		if holds() {
+			return
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	t.Fatalf("not within 5 s: %s", what)
+}
+
+// The whole controller against client-go's in-memory API and a real nginx in front of a real server.
+func TestFromIngressToAnswer(t *testing.T) {
+	nginxPath, err := exec.LookPath("nginx")
+	if err != nil {
+		t.Skip("no nginx on the PATH")
+	}
+	pod := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s", r.Host, r.URL.Path)
+	}))
+	defer pod.Close()
+	host, portText, _ := net.SplitHostPort(pod.Listener.Addr().String())
+	port, _ := strconv.Atoi(portText)
+
+	named := func(name string) meta.ObjectMeta { return meta.ObjectMeta{Namespace: "apps", Name: name} }
+	pair, _ := SelfSigned()
+	front := &core.Service{ObjectMeta: meta.ObjectMeta{Namespace: "own", Name: "front"}}
+	front.Status.LoadBalancer.Ingress = []core.LoadBalancerIngress{{IP: "192.0.2.7"}}
+	other := ingress("other", "other.test", 0, path(networking.PathTypePrefix, "/", "hello"))
+	other.Spec.IngressClassName = ptr("somebody-else")
+	api := fake.NewClientset(
+		&networking.IngressClass{ObjectMeta: meta.ObjectMeta{Name: "nginx"}, Spec: networking.IngressClassSpec{Controller: controllerName}},
+		front, other,
+		&core.Secret{ObjectMeta: named("good"), Type: core.SecretTypeTLS, Data: map[string][]byte{core.TLSCertKey: pair.Cert, core.TLSPrivateKeyKey: pair.Key}},
+		&core.Service{ObjectMeta: named("hello"), Spec: core.ServiceSpec{Ports: []core.ServicePort{{Name: "http", Port: 80}}}},
+		&discovery.EndpointSlice{
+			ObjectMeta: meta.ObjectMeta{Namespace: "apps", Name: "hello-1", Labels: map[string]string{discovery.LabelServiceName: "hello"}},
+			Ports:      []discovery.EndpointPort{{Name: ptr("http"), Port: ptr(int32(port))}},
+			Endpoints:  []discovery.Endpoint{{Addresses: []string{host}}},
+		},
+	)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	nginx := &Nginx{Binary: nginxPath, Dir: t.TempDir(), ReloadTimeout: 5 * time.Second}
+	if err := nginx.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	layout := Layout{nginx.Dir, freePort(t), freePort(t), false, "/nginx-health"}
+	options := Options{Class: "nginx", ExternalService: "front", ReportStatus: true}
+	controller, err := NewController(api, options, layout, "own", nginx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := controller.CheckClass(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := controller.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	finished := make(chan struct{})
+	go func() { controller.Run(ctx); close(finished) }()
+	defer func() {
+		cancel()
+		<-finished
+		if err := nginx.Stop(5 * time.Second); err != nil {
+			t.Error(err)
+		}
+	}()
+	plain := fmt.Sprintf("http://127.0.0.1:%d", layout.HTTPPort)
+	secure := fmt.Sprintf("https://127.0.0.1:%d", layout.HTTPSPort)
+
+	eventually(t, "nginx serves before there is any Ingress", nginx.Ready)
+	if code, _ := get(t, plain, "hello.test"); code != 404 {
+		t.Fatalf("no Ingress yet: %d", code)
+	}
+	if code, body := get(t, plain+"/nginx-health", "x"); code != 200 || body != "healthy\n" {
+		t.Fatalf("health: %d %q", code, body)
+	}
+
+	ours := ingress("hello", "hello.test", 0, path(networking.PathTypePrefix, "/a", "hello"))
+	ours.Spec.IngressClassName = ptr("nginx")
+	if _, err := api.NetworkingV1().Ingresses("apps").Create(ctx, ours, meta.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new host answers", func() bool {
+		code, body := get(t, plain+"/a/b", "hello.test")
+		return code == 200 && body == "hello.test /a/b"
+	})
+	for _, absent := range [][2]string{{"/ab", "hello.test"}, {"/", "other.test"}} {
+		if code, _ := get(t, plain+absent[0], absent[1]); code != 404 {
+			t.Errorf("%v: %d", absent, code)
+		}
+	}
+	eventually(t, "the status tells the front's address", func() bool {
+		got, err := api.NetworkingV1().Ingresses("apps").Get(ctx, "hello", meta.GetOptions{})
+		return err == nil && len(got.Status.LoadBalancer.Ingress) == 1 && got.Status.LoadBalancer.Ingress[0].IP == "192.0.2.7"
+	})
+
+	ours.Spec.TLS = []networking.IngressTLS{{Hosts: []string{"hello.test"}, SecretName: "good"}}
+	if _, err := api.NetworkingV1().Ingresses("apps").Update(ctx, ours, meta.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "HTTP leads to HTTPS", func() bool {
+		code, _ := get(t, plain+"/a", "hello.test")
+		return code == 301
+	})
+	if code, _ := get(t, secure+"/a", "hello.test"); code != 200 {
+		t.Errorf("https: %d", code)
+	}
+	if code, _ := get(t, secure+"/a", "unknown.test"); code != 404 {
+		t.Errorf("https for an unknown host: %d", code)
+	}
+
+	// A refused configuration must leave the running one alone.
+	if err := nginx.Apply(ctx, "nonsense {", "v", nil); err == nil {
+		t.Error("nonsense was taken")
+	}
+	if code, _ := get(t, secure+"/a", "hello.test"); code != 200 {
+		t.Errorf("after a refused configuration: %d", code)
+	}
+}

@@ -1,0 +1,146 @@
+"""A pretended host for the real host scripts: same text, run by bash, in a tree of its own.
+
+The scripts name absolute places (``/etc``, ``/var``, ``/run``, ``/proc``, ``/usr/local``); in the copy that
+is run here those lie below a temporary folder. Commands that would change the machine (apt-get, systemctl,
+kubeadm, ...) are small scripts of the test, found first on the PATH; each call of one is noted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.unit.stacks import ROOT
+
+SCRIPTS = ROOT / "cluster" / "nodes" / "scripts"
+_PLACES = re.compile(r"(?<![\w.}/\\-])/(?=(?:etc|var|run|proc|usr/local)(?:/|\b))")
+
+OS_RELEASES = {
+    "debian-12": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n'
+    "VERSION_CODENAME=bookworm\n",
+    "debian-13": 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\n'
+    "VERSION_CODENAME=trixie\n",
+    "ubuntu-22.04": 'PRETTY_NAME="Ubuntu 22.04.5 LTS"\nID=ubuntu\nVERSION_ID="22.04"\n'
+    "VERSION_CODENAME=jammy\n",
+    "ubuntu-24.04": 'PRETTY_NAME="Ubuntu 24.04.3 LTS"\nID=ubuntu\nVERSION_ID="24.04"\n'
+    "VERSION_CODENAME=noble\n",
+    "debian-11": 'PRETTY_NAME="Debian GNU/Linux 11 (bullseye)"\nID=debian\nVERSION_ID="11"\n'
+    "VERSION_CODENAME=bullseye\n",
+    "debian-sid": 'PRETTY_NAME="Debian GNU/Linux forky/sid"\nID=debian\n',
+    "ubuntu-20.04": 'PRETTY_NAME="Ubuntu 20.04.6 LTS"\nID=ubuntu\nVERSION_ID="20.04"\n'
+    "VERSION_CODENAME=focal\n",
+    "fedora-42": 'PRETTY_NAME="Fedora Linux 42 (Cloud Edition)"\nID=fedora\nVERSION_ID=42\n',
+    "alpine": 'PRETTY_NAME="Alpine Linux v3.22"\nID=alpine\nVERSION_ID=3.22.1\n',
+}
+
+ENVIRONMENT = {
+    "KUBERNETES_VERSION": "1.36.4",
+    "CONTAINERD_VERSION": "2.2.1",
+    "ROLE": "worker",
+    "CLUSTER": "blue",
+    "NODE": "w1",
+    "SCHEDULABLE": "false",
+    "REMOVE_PACKAGES": "true",
+}
+
+
+class Host:
+    """One pretended host.
+
+    Args:
+        root: an empty folder.
+        system: a key of ``OS_RELEASES``.
+    """
+
+    def __init__(self, root: Path, system: str = "debian-12") -> None:
+        self.root = root
+        self.scripts = root / "usr/local/lib/own-kubernetes"
+        self._commands = root / "commands"
+        self._calls = root / "calls"
+        for folder in (self.scripts, self._commands):
+            folder.mkdir(parents=True)
+        for script in SCRIPTS.iterdir():
+            copy = self.scripts / script.name
+            copy.write_text(_PLACES.sub(f"{root}/", script.read_text()))
+            copy.chmod(0o755)
+        self.write("/etc/os-release", OS_RELEASES[system])
+        self.write("/etc/fstab", "/dev/vda1 / ext4 defaults 0 1\n")
+        self.write("/proc/meminfo", "MemTotal:        4028440 kB\nMemFree: 1 kB\n")
+        self.write("/proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n")
+        self.command("nproc", "echo 2")
+        self.command("dpkg", "echo amd64")
+        self.command("hostname", "echo pretended")
+        for harmless in (
+            "apt-get apt-mark systemctl systemd-run sysctl modprobe swapoff swapon "
+            "kubeadm kubectl crictl ssh ip iptables-save ip6tables-save dpkg-query curl gpg"
+        ).split():
+            self.command(harmless, ":")
+
+    def path(self, path: str) -> Path:
+        """Where a place of the host lies here."""
+        return self.root / path.lstrip("/")
+
+    def write(self, path: str, text: str) -> Path:
+        """Put a file onto the host."""
+        file = self.path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def read(self, path: str) -> str:
+        """The text of one of the host's files."""
+        return self.path(path).read_text()
+
+    def command(self, name: str, body: str) -> None:
+        """What a command does here; its calls are noted as well."""
+        file = self._commands / name
+        file.write_text(
+            f'#!/bin/bash\nprintf "%s\\n" "{name} $*" >>"{self._calls}"\n'
+            f"{_PLACES.sub(f'{self.root}/', body)}\n"
+        )
+        file.chmod(0o755)
+
+    @property
+    def calls(self) -> list[str]:
+        """Every call of a pretended command so far, with its arguments."""
+        return self._calls.read_text().splitlines() if self._calls.exists() else []
+
+    def forget_calls(self) -> None:
+        """Start noting calls anew."""
+        self._calls.unlink(missing_ok=True)
+
+    def run(
+        self, script: str, *words: str, stdin: str = "", env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of the scripts as a whole."""
+        return self._bash([str(self.scripts / script), *words], stdin, env)
+
+    def source(
+        self, script: str, body: str, *, stdin: str = "", env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run shell lines after a script's functions were read in."""
+        # A name of its own as $0: the script sees that it is sourced, and its folder.
+        lines = f'set -euo pipefail\nsource "{self.scripts / script}"\n{body}\n'
+        return self._bash(["-c", lines, str(self.scripts / "test")], stdin, env)
+
+    def _bash(
+        self, arguments: list[str], stdin: str, env: Mapping[str, str] | None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            cwd=self.root,
+            env={
+                **ENVIRONMENT,
+                "PATH": f"{self._commands}:{os.environ['PATH']}",
+                "HOME": str(self.root),
+                **(env or {}),
+            },
+        )

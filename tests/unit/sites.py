@@ -1,0 +1,78 @@
+"""The sites whose rendered files are kept as goldens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cluster.machines import Machine
+from cluster.machines.existing import ExistingHosts
+from cluster.nodes.files import host_files
+from cluster.settings import Settings
+from tests.unit.stacks import PRIVATE_KEY, SITE, dev_stack, host_key, load
+
+
+class Site(NamedTuple):
+    base: Mapping[str, Any]
+    changes: Mapping[str, Any]
+
+
+SITES: dict[str, Site] = {
+    "public-1.36.4": Site(SITE, {"kubernetesVersion": "1.36.4"}),
+    "public-1.31.0": Site(SITE, {"kubernetesVersion": "1.31.0"}),
+    "dev": Site(dev_stack(), {}),
+    "schedulable": Site(SITE, {"scheduleOnControlPlanes": True, "prePullImages": False}),
+    "taints": Site(
+        SITE,
+        {
+            "nodes.cp1.taints": ["example.com/quiet:PreferNoSchedule"],
+            "nodes.w1.taints": ["gpu=yes:NoSchedule", "gpu=:NoExecute"],
+        },
+    ),
+    "endpoint": Site(
+        SITE,
+        {
+            "apiEndpoint": "api.example.com:443",
+            "sshPort": 2222,
+            "nodes.cp1.address": "203.0.113.1",
+            "nodes.cp1.privateAddress": "10.0.0.11",
+            "nodes.cp1.user": "debian",
+            "adminCidrs": ["192.0.2.0/24", "2001:db8::/32"],
+        },
+    ),
+}
+
+
+def dev_files(root: Path) -> None:
+    """The files that the dev stack's settings point to."""
+    ssh = root / ".sandbox" / "ssh"
+    ssh.mkdir(parents=True)
+    (ssh / "id_ed25519").write_text(PRIVATE_KEY)
+    nodes = dev_stack()["nodes"]
+    (ssh / "known_hosts").write_text(
+        "".join(f"{values['address']} {host_key(name)}\n" for name, values in nodes.items())
+    )
+    (root / ".sandbox" / "mirror.asc").write_text(
+        "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nAAAA\n-----END PGP PUBLIC KEY BLOCK-----\n"
+    )
+
+
+def rendered(
+    root: Path, changes: Mapping[str, Any] | None = None, base: Mapping[str, Any] = SITE
+) -> tuple[Settings, dict[str, dict[str, str]]]:
+    """The settings of a stack file, and every node's files by its name.
+
+    Args:
+        root: an empty folder, for the files that the dev stack asks for.
+        changes: changes to the stack file.
+        base: the stack file.
+    """
+    dev_files(root)
+    stack = load(changes, base, root)
+    machines: Mapping[str, Machine] = ExistingHosts(stack).machines
+    control_planes = {n: m for n, m in machines.items() if m.role == "control-plane"}
+    return stack.settings, {
+        name: host_files(stack.settings, machine, control_planes, root)
+        for name, machine in machines.items()
+    }
