@@ -24,8 +24,8 @@ NodeLabels("labels", stack.settings, access, nodes)
 
 flannel = Flannel("flannel", stack.settings.pod_cidr, access)
 metallb = MetalLB("metallb", stack.settings, access, nodes)
-ingress = NginxIngress("nginx", stack.settings, access, after=[metallb.announcement])
-hello = HelloWorld("hello", stack.settings, access, after=[metallb.announcement, ingress.release])
+ingress = NginxIngress("nginx", stack.settings, access)
+hello = HelloWorld("hello", stack.settings, access, metallb.announcement, ingress.release)
 
 pulumi.export("kubeconfig", access.kubeconfig)
 pulumi.export("url", f"http://{stack.settings.hello_host}/")

@@ -21,6 +21,8 @@ class ApiAccess(pulumi.ComponentResource):
 
     Attributes:
         kubeconfig: the administrator's kubeconfig, a secret.
+        workers: what makes the nodes that pods run on; what waits for pods comes after them, so that
+            a failed join ends the run at once, not when the wait does.
         provider: for every resource in the cluster.
     """
 
@@ -33,11 +35,15 @@ class ApiAccess(pulumi.ComponentResource):
     ) -> None:
         super().__init__("own-kubernetes:access:ApiAccess", name, None, opts)
         self._carrier = nodes.control_plane
+        self.workers = list(nodes.joined.values())
         self.kubeconfig = decoded(nodes.access, "kubeconfig")
         self.provider = k8s.Provider(
             f"{name}-kubernetes",
             kubeconfig=self.kubeconfig,
             cluster_identifier=cluster_name,
+            # Else changed data would replace them (pulumi-kubernetes' default).
+            enable_config_map_mutable=True,
+            enable_secret_mutable=True,
             opts=pulumi.ResourceOptions(parent=self, deleted_with=self._carrier),
         )
         self.register_outputs({})

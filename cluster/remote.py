@@ -161,15 +161,19 @@ def _from_project(path: Path) -> str:
         return str(path)
 
 
-UNREACHABLE_SIGNS = ("failed attempts", "deadline exceeded")
-"""In the texts of dials that ended for their number or their time."""
+GIVEN_UP = "failed attempts"
+"""In the text of a dial that was given up for the number of its tries."""
+
+OUT_OF_TIME = "deadline exceeded"
+"""In the text of an operation that was cut off: of a copy, which is quick, only its dial can be."""
 
 
 def _unreachable(name: str, machine: Machine, timeout_seconds: int) -> pulumi.ErrorHook:
     """Names host, port, user and bound when a dial failed; the engine's own text has no user."""
 
     def explain(args: pulumi.ErrorHookArgs) -> bool:
-        if any(sign in error for error in args.errors for sign in UNREACHABLE_SIGNS):
+        signs = [GIVEN_UP, OUT_OF_TIME] if args.type.endswith("CopyToRemote") else [GIVEN_UP]
+        if any(sign in error for error in args.errors for sign in signs):
             pulumi.log.error(
                 f"{name}: no SSH login as {machine.user} at {machine.address} port {machine.port}, "
                 f"tried for up to {timeout_seconds} s (sshTimeoutSeconds). Expected: an SSH server "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pulumi
@@ -25,7 +24,8 @@ class HelloWorld(pulumi.ComponentResource):
         name: prefix of the resources' names.
         settings: host name, image and replicas.
         access: the cluster's API.
-        after: pod network, load balancing and ingress.
+        balancing: what gives the Service an address.
+        ingress: the ingress controller.
 
     Attributes:
         service_address: the Service's own address from the pool.
@@ -37,7 +37,8 @@ class HelloWorld(pulumi.ComponentResource):
         name: str,
         settings: Settings,
         access: ApiAccess,
-        after: Sequence[pulumi.Resource],
+        balancing: pulumi.Resource,
+        ingress: pulumi.Resource,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:workload:HelloWorld", name, None, opts)
@@ -58,7 +59,7 @@ class HelloWorld(pulumi.ComponentResource):
                 "selector": {"match_labels": LABELS},
                 "template": {"metadata": {"labels": LABELS}, "spec": _pod(settings.hello_image)},
             },
-            opts=access.options(self, [namespace]),
+            opts=access.options(self, [namespace, *access.workers]),
         )
         service = k8s.core.v1.Service(
             f"{name}-service",
@@ -68,16 +69,16 @@ class HelloWorld(pulumi.ComponentResource):
                 "selector": LABELS,
                 "ports": [{"name": "http", "port": 80, "target_port": CONTAINER_PORT}],
             },
-            opts=access.options(self, [deployment, *after]),
+            opts=access.options(self, [deployment, balancing]),
         )
-        ingress = k8s.networking.v1.Ingress(
+        route = k8s.networking.v1.Ingress(
             f"{name}-ingress",
             metadata=metadata,
             spec={"ingress_class_name": CLASS, "rules": [_rule(settings.hello_host)]},
-            opts=access.options(self, [service]),
+            opts=access.options(self, [service, ingress]),
         )
         self.service_address = service.status.apply(_first_address)
-        self.ingress_address = ingress.status.apply(_first_address)
+        self.ingress_address = route.status.apply(_first_address)
         self.register_outputs({})
 
 

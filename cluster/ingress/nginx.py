@@ -5,8 +5,6 @@ Not the community's ingress-nginx, which gets no fixes any more (since March 202
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pulumi
 import pulumi_kubernetes as k8s
 
@@ -25,7 +23,6 @@ class NginxIngress(pulumi.ComponentResource):
         name: prefix of the resources' names.
         settings: chart, version and chart location.
         access: the cluster's API.
-        after: what gives its Service an address.
     """
 
     def __init__(
@@ -33,7 +30,6 @@ class NginxIngress(pulumi.ComponentResource):
         name: str,
         settings: Settings,
         access: ApiAccess,
-        after: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:ingress:NginxIngress", name, None, opts)
@@ -59,6 +55,7 @@ class NginxIngress(pulumi.ComponentResource):
                 settings.ingress_version,
                 chart=settings.ingress_chart,
             ),
-            opts=access.options(self, [namespace, *after]),
+            # Waits for its Service's address by itself, and starts while load balancing does.
+            opts=access.options(self, [namespace, *access.workers]),
         )
         self.register_outputs({})

@@ -132,16 +132,6 @@ def _pod() -> Any:
                 "args": ["-f", "/flannel", "/opt/cni/bin/flannel"],
                 "volume_mounts": [{"name": "cni-plugin", "mount_path": "/opt/cni/bin"}],
             },
-            {
-                "name": "install-cni",
-                "image": image,
-                "command": ["/opt/bin/install-conf"],
-                "args": ["/etc/kube-flannel/cni-conf.json", "/etc/cni/net.d/10-flannel.conflist"],
-                "volume_mounts": [
-                    {"name": "cni", "mount_path": "/etc/cni/net.d"},
-                    {"name": "config", "mount_path": "/etc/kube-flannel/"},
-                ],
-            },
         ],
         "containers": [_container(image)],
         "volumes": [
@@ -163,6 +153,19 @@ def _container(image: str) -> Any:
         "image": image,
         "command": ["/opt/bin/flanneld"],
         "args": ["--ip-masq", "--kube-subnet-mgr", "--iface=$(NODE_IP)"],
+        # Upstream installs the CNI configuration before flanneld starts: the node counts as Ready
+        # too early, and its first pods fail and wait 10 s for their next try.
+        "lifecycle": {
+            "post_start": {
+                "exec_": {
+                    "command": [
+                        "/opt/bin/install-conf",
+                        "/etc/kube-flannel/cni-conf.json",
+                        "/etc/cni/net.d/10-flannel.conflist",
+                    ]
+                }
+            }
+        },
         "resources": {"requests": {"cpu": "100m", "memory": "50Mi"}},
         "security_context": {
             "privileged": False,
@@ -177,6 +180,7 @@ def _container(image: str) -> Any:
         ],
         "volume_mounts": [
             {"name": "run", "mount_path": "/run/flannel"},
+            {"name": "cni", "mount_path": "/etc/cni/net.d"},
             {"name": "config", "mount_path": "/etc/kube-flannel/"},
             {"name": "xtables-lock", "mount_path": "/run/xtables.lock"},
         ],

@@ -13,7 +13,7 @@ import pulumi_kubernetes as k8s
 from cluster import versions
 from cluster.access import ApiAccess
 from cluster.charts import chart_source
-from cluster.nodes import Nodes
+from cluster.nodes import Nodes, decoded
 from cluster.settings import Settings
 
 NAMESPACE = "metallb-system"
@@ -48,6 +48,14 @@ class MetalLB(pulumi.ComponentResource):
             },
             opts=access.options(self),
         )
+        # MetalLB's controller would make this Secret itself, but only once it runs: until then no
+        # speaker starts, and each try to mount it doubles the wait.
+        memberlist = k8s.core.v1.Secret(
+            f"{name}-memberlist",
+            metadata={"name": "metallb-memberlist", "namespace": NAMESPACE},
+            string_data={"secretkey": decoded(nodes.access, "memberlistKey")},
+            opts=access.options(self, [namespace]),
+        )
         release = k8s.helm.v3.Release(
             f"{name}-release",
             name="metallb",
@@ -58,7 +66,7 @@ class MetalLB(pulumi.ComponentResource):
             **chart_source(
                 settings, "metallb", versions.METALLB, chart="metallb", repository=REPOSITORY
             ),
-            opts=access.options(self, [namespace]),
+            opts=access.options(self, [memberlist, *access.workers]),
         )
         webhook = nodes.control_host.run("webhook", after=[release])
         self.pool = k8s.apiextensions.CustomResource(

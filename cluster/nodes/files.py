@@ -62,6 +62,7 @@ def host_files(
         files[f"{CONFIG}/init.yaml"] = kubeadm.init_config(settings, machine.name)
     else:
         files[f"{CONFIG}/join.yaml"] = kubeadm.join_config(settings, machine.name)
+        files[f"{CONFIG}/discovery.yaml"] = kubeadm.discovery_config(settings)
         files[f"{CONFIG}/control-plane"] = _destination(next(iter(control_planes.values())))
         files[f"{CONFIG}/control-planes.known_hosts"] = "\n".join(
             map(_known_host, control_planes.values())

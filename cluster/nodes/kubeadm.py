@@ -14,6 +14,7 @@ from cluster.settings import API_PORT, Settings
 
 CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 KUBEADM = "kubeadm.k8s.io/v1beta4"
+DISCOVERY_FILE = "/run/own-kubernetes/discovery.yaml"
 VERSION_PLACEHOLDER = "v0.0.0"
 """init.sh puts the version in, which it gets as a value of its own: an upgrade is one short line."""
 
@@ -46,20 +47,33 @@ def init_config(settings: Settings, name: str) -> str:
 
 
 def join_config(settings: Settings, name: str) -> str:
-    """``kubeadm join --config``; join.sh puts token, CA hash and endpoint in."""
+    """``kubeadm join --config``; join.sh puts the token in."""
     join = {
         "apiVersion": KUBEADM,
         "kind": "JoinConfiguration",
         "discovery": {
-            "bootstrapToken": {
-                "token": "@TOKEN@",
-                "apiServerEndpoint": "@ENDPOINT@",
-                "caCertHashes": ["@CA_HASH@"],
-            }
+            "file": {"kubeConfigPath": DISCOVERY_FILE},
+            "tlsBootstrapToken": "@TOKEN@",
         },
         "nodeRegistration": _registration(settings, name),
     }
     return _documents(join)
+
+
+def discovery_config(settings: Settings) -> str:
+    """The kubeconfig by which a joining host knows its cluster; join.sh puts server and CA in."""
+    name = settings.cluster_name
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": name, "cluster": {"server": "@SERVER@", "certificate-authority-data": "@CA@"}}
+        ],
+        "users": [{"name": "joining", "user": {}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": "joining"}}],
+        "current-context": name,
+    }
+    return _documents(kubeconfig)
 
 
 def cert_sans(settings: Settings) -> list[str]:

@@ -30,6 +30,7 @@ _WAITS = {
     "Namespace": "jsonpath={.status.phase}=Active",
     "CustomResourceDefinition": "condition=Established",
     "Ingress": "jsonpath={.status.loadBalancer.ingress[0].ip}",
+    "Service": "jsonpath={.status.loadBalancer.ingress[0].ip}",
     "Job": "condition=Complete",
     "Pod": "condition=Ready",
 }
@@ -100,24 +101,22 @@ class Cluster:
         self, manifest: Mapping[str, Any], *, patch: bool, timeout: float | None
     ) -> dict[str, Any]:
         """Server-side apply, wait until ready, and return the live object."""
-        words = ["apply", "--server-side", f"--field-manager={FIELD_MANAGER}", "-f", "-"]
+        words = ["apply", "--server-side", f"--field-manager={FIELD_MANAGER}", "-o", "json"]
         if patch:
             words.append("--force-conflicts")
-        self.call("kubectl", words, stdin=json.dumps(manifest), timeout=timeout)
+        applied = self.call(
+            "kubectl", [*words, "-f", "-"], stdin=json.dumps(manifest), timeout=timeout
+        )
+        live: dict[str, Any] = json.loads(applied)
         skip = (manifest.get("metadata", {}).get("annotations") or {}).get(SKIP_AWAIT)
-        if not patch and skip != "true":
-            self._await(manifest, timeout or AWAIT_SECONDS)
-        live: dict[str, Any] = json.loads(
+        wait = [] if patch or skip == "true" else wait_words(live)
+        if not wait:
+            return live
+        self.call("kubectl", [*wait, f"--timeout={timeout or AWAIT_SECONDS:.0f}s"])
+        awaited: dict[str, Any] = json.loads(
             self.call("kubectl", ["get", *_reference(manifest), "-o", "json"])
         )
-        return live
-
-    def _await(self, manifest: Mapping[str, Any], timeout: float) -> None:
-        kind, bound = manifest["kind"], f"--timeout={timeout:.0f}s"
-        if kind in _ROLLOUTS:
-            self.call("kubectl", ["rollout", "status", *_reference(manifest), bound])
-        elif condition := _condition(manifest):
-            self.call("kubectl", ["wait", *_reference(manifest), f"--for={condition}", bound])
+        return awaited
 
     def delete(self, manifest: Mapping[str, Any]) -> None:
         """Delete an object and wait until it is gone; it need not be there."""
@@ -218,8 +217,13 @@ def _reference(manifest: Mapping[str, Any]) -> list[str]:
     return [f"{kind}/{metadata['name']}", *namespace]
 
 
-def _condition(manifest: Mapping[str, Any]) -> str | None:
-    if manifest["kind"] == "Service":
-        wants_address = (manifest.get("spec") or {}).get("type") == "LoadBalancer"
-        return "jsonpath={.status.loadBalancer.ingress[0].ip}" if wants_address else None
-    return _WAITS.get(manifest["kind"])
+def wait_words(live: Mapping[str, Any]) -> list[str]:
+    """kubectl's words to wait until a live object is ready; none if there is nothing to wait for."""
+    kind = live["kind"]
+    if kind in _ROLLOUTS:
+        return ["rollout", "status", *_reference(live)]
+    if kind == "Namespace" and (live.get("status") or {}).get("phase") == "Active":
+        return []
+    if kind == "Service" and (live.get("spec") or {}).get("type") != "LoadBalancer":
+        return []
+    return ["wait", *_reference(live), f"--for={_WAITS[kind]}"] if kind in _WAITS else []

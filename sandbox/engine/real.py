@@ -6,6 +6,7 @@ into a stack file never lands in the tracked one; the copy's ``main`` points bac
 
 from __future__ import annotations
 
+import json
 import secrets
 import sys
 import time
@@ -70,10 +71,20 @@ class RealEngine:
             work_dir=str(self._work_folder()),
             opts=automation.LocalWorkspaceOptions(env_vars=self._environment()),
         )
+        self._forget_dead_run(stack)
         try:
             return verb(stack)
         except automation.CommandError as error:
             raise EngineError("\n".join(events.errors) or str(error)) from None
+
+    def _forget_dead_run(self, stack: automation.Stack) -> None:
+        """Take away the lock that a killed run left behind, as ``pulumi cancel`` does."""
+        locks = (self._home / "state" / ".pulumi" / "locks").rglob("*.json")
+        owners = [json.loads(lock.read_text())["pid"] for lock in locks]
+        if any(Path(f"/proc/{pid}").exists() for pid in owners):
+            raise EngineError("another run of the sandbox's stack is under way: wait for its end")
+        if owners:
+            stack.cancel()
 
     def _environment(self) -> dict[str, str]:
         state = self._home / "state"
@@ -139,7 +150,8 @@ class _Events:
 
     def _end(self, step: Any, outcome: str) -> None:
         took = time.monotonic() - self._began.get(step.urn, time.monotonic())
-        if took > QUICK_SECONDS or outcome != "done":
+        quiet = _operation(step) == "same" or took <= QUICK_SECONDS
+        if not quiet or outcome != "done":
             self._progress.line(_name(step.urn), f"{_operation(step)} {outcome} in {took:.1f} s")
 
     def _say(self, diagnostic: Any) -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +99,7 @@ class Workshop:
         if record.type in (REMOTE_COMMAND, LOCAL_COMMAND):
             return {**inputs, **self._command(record, "create", timeout)}
         if record.type == COPY:
-            self._copy(inputs, timeout)
+            self._copy(record, timeout)
             return dict(inputs)
         cluster = self._cluster(record)
         if record.type == RELEASE:
@@ -128,11 +127,32 @@ class Workshop:
         inputs = record.inputs
         if not inputs.get(phase):
             return {"stdout": "", "stderr": ""}
-        sinks = self._sinks(record.name, inputs.get("logging"))
-        stdin = inputs["stdin"].encode() if inputs.get("stdin") else None
-        run = _remote if record.type == REMOTE_COMMAND else _local
-        ended = run(inputs, inputs[phase], self._scratch, stdin, sinks, timeout)
+        run = self._remote if record.type == REMOTE_COMMAND else _local
+        stdout, stderr = self._sinks(record.name, inputs.get("logging"))
+        ended = run(
+            record,
+            inputs[phase],
+            stdin=inputs["stdin"].encode() if inputs.get("stdin") else None,
+            on_stdout=stdout,
+            on_stderr=stderr,
+            timeout=timeout,
+        )
         return {"stdout": ended.stdout, "stderr": ended.stderr}
+
+    def _remote(self, record: Record, line: str, **how: Any) -> ssh.Finished:
+        if record.inputs.get("environment"):
+            raise EngineError(
+                "`environment` needs AcceptEnv on every host: put VAR=value in the command"
+            )
+        connection = ssh.Connection.parse(record.inputs["connection"])
+        return ssh.run(connection, line, **self._bounds(record), **how)
+
+    def _bounds(self, record: Record) -> dict[str, Any]:
+        """What every call over ssh takes."""
+        return {
+            "scratch": self._scratch,
+            "on_dial": lambda text: self._progress.line(record.name, text),
+        }
 
     def _sinks(self, name: str, logging: str | None) -> tuple[ssh.Lines | None, ssh.Lines | None]:
         def line(text: str) -> None:
@@ -144,14 +164,15 @@ class Workshop:
             line if wanted in ("stderr", "stdoutAndStderr") else None,
         )
 
-    def _copy(self, inputs: Mapping[str, Any], timeout: float | None) -> None:
+    def _copy(self, record: Record, timeout: float | None) -> None:
+        inputs = record.inputs
         connection = ssh.Connection.parse(inputs["connection"])
         source, path = inputs["source"], inputs["remotePath"]
-        bounds: dict[str, Any] = {"scratch": self._scratch, "timeout": timeout}
+        how = {**self._bounds(record), "timeout": timeout}
         if isinstance(source, pulumi.FileArchive | pulumi.FileAsset):
-            ssh.copy(connection, str(source.path), path, **bounds)
+            ssh.copy(connection, str(source.path), path, **how)
         elif isinstance(source, pulumi.StringAsset):
-            ssh.copy_text(connection, source.text, path, **bounds)
+            ssh.copy_text(connection, source.text, path, **how)
         else:
             raise EngineError(f"CopyToRemote takes no {type(source).__name__}")
 
@@ -176,50 +197,13 @@ def leaves_ruins(record: Record) -> bool:
     return record.type.startswith(_KUBERNETES)
 
 
-def _remote(
-    inputs: Mapping[str, Any],
-    line: str,
-    scratch: Path,
-    stdin: bytes | None,
-    sinks: tuple[ssh.Lines | None, ssh.Lines | None],
-    timeout: float | None,
-) -> ssh.Finished:
-    if inputs.get("environment"):
-        raise EngineError(
-            "`environment` needs AcceptEnv on every host: put VAR=value in the command"
-        )
-    connection = ssh.Connection.parse(inputs["connection"])
-    return ssh.run(
-        connection,
-        line,
-        scratch=scratch,
-        stdin=stdin,
-        on_stdout=sinks[0],
-        on_stderr=sinks[1],
-        timeout=timeout,
-    )
-
-
-def _local(
-    inputs: Mapping[str, Any],
-    line: str,
-    _scratch: Path,
-    stdin: bytes | None,
-    sinks: tuple[ssh.Lines | None, ssh.Lines | None],
-    timeout: float | None,
-) -> ssh.Finished:
+def _local(record: Record, line: str, **how: Any) -> ssh.Finished:
+    inputs = record.inputs
     words = [*(inputs.get("interpreter") or ["/bin/sh", "-c"]), line]
     if inputs.get("dir"):
         words = ["env", "-C", inputs["dir"], *words]
-    return ssh.run_local(
-        words,
-        shown=line,
-        environment={**os.environ, **(inputs.get("environment") or {})},
-        stdin=stdin,
-        on_stdout=sinks[0],
-        on_stderr=sinks[1],
-        timeout=timeout,
-    )
+    environment = {**os.environ, **(inputs.get("environment") or {})}
+    return ssh.run_local(words, shown=line, environment=environment, **how)
 
 
 def _is_patch(record: Record) -> bool:

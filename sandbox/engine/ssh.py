@@ -156,6 +156,7 @@ def run(
     stdin: bytes | None = None,
     on_stdout: Lines | None = None,
     on_stderr: Lines | None = None,
+    on_dial: Lines | None = None,
     timeout: float | None = None,
 ) -> Finished:
     """Dial, run one command in the login shell, and wait for it.
@@ -167,6 +168,7 @@ def run(
         stdin: what the command reads; nothing without it.
         on_stdout: gets each line of stdout while the command runs.
         on_stderr: gets each line of stderr while the command runs.
+        on_dial: gets a line for each failed dial.
         timeout: bound on dials and command together, in seconds.
 
     Raises:
@@ -177,17 +179,29 @@ def run(
         folder = Path(name)
         write_files(connection, folder)
         words = [*arguments(connection, folder), command]
+        # Before the login, stderr is ssh's own talk: what it comes to is told once per dial.
+        remote_stderr = _once((folder / "dialled").exists, on_stderr) if on_stderr else None
         for attempt in itertools.count(1):
             left = None if end is None else end - time.monotonic()
-            code, streams = _call(words, stdin, (on_stdout, on_stderr), left)
+            code, streams = _call(words, stdin, (on_stdout, remote_stderr), left)
             if (folder / "dialled").exists():
                 return _finished(command, code, streams)
-            _pause_or_give_up(connection, attempt, streams.text("stderr"), end)
+            last = (streams.text("stderr").strip() or "the connection ended").splitlines()[-1]
+            if on_dial:
+                on_dial(f"dial {attempt} failed: {last}")
+            _pause_or_give_up(connection, attempt, last, end)
     raise AssertionError("unreachable")
 
 
-def _pause_or_give_up(connection: Connection, attempt: int, said: str, end: float | None) -> None:
-    last = said.strip().splitlines()[-1] if said.strip() else "the connection ended"
+def _once(holds: Callable[[], bool], sink: Lines) -> Lines:
+    def line(text: str) -> None:
+        if holds():
+            sink(text)
+
+    return line
+
+
+def _pause_or_give_up(connection: Connection, attempt: int, last: str, end: float | None) -> None:
     where = f"{connection.user}@{connection.host} port {connection.port}"
     if -1 < connection.dial_error_limit < attempt:
         raise SshError(f"after {attempt - 1} failed attempts: dial {where}: {last}")
@@ -224,13 +238,33 @@ def _call(
     environment: Mapping[str, str] | None = None,
 ) -> tuple[int, _Streams]:
     streams = _Streams()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         words,
         env=environment,
         stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )
+    ) as process:
+        threads = _pump(process, streams, stdin, sinks)
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            text = f"no end within its timeout; so far it said:\n{streams.text()}"
+            raise SshError(text) from None
+        finally:
+            for thread in threads:
+                thread.join()
+    return code, streams
+
+
+def _pump(
+    process: subprocess.Popen[bytes],
+    streams: _Streams,
+    stdin: bytes | None,
+    sinks: tuple[Lines | None, Lines | None],
+) -> list[threading.Thread]:
+    """One thread for each stream: a process that waits for one of them must not wait for ever."""
     assert process.stdout is not None
     assert process.stderr is not None
     threads = [
@@ -241,15 +275,7 @@ def _call(
         threads.append(threading.Thread(target=_feed, args=(process, stdin), daemon=True))
     for thread in threads:
         thread.start()
-    try:
-        code = process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise SshError(f"no end within its timeout; so far it said:\n{streams.text()}") from None
-    for thread in threads:
-        thread.join()
-    return code, streams
+    return threads
 
 
 def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
@@ -284,53 +310,48 @@ def run_local(
     return _finished(shown, *ended)
 
 
-def copy(
-    connection: Connection,
-    source: str,
-    remote_path: str,
-    *,
-    scratch: Path,
-    timeout: float | None = None,
-) -> None:
-    """Copy a file or a directory as ``CopyToRemote`` does, through tar.
+def copy(connection: Connection, source: str, remote_path: str, **how: Any) -> None:
+    """Copy a file or a directory as ``CopyToRemote`` does.
 
-    ``dir/`` puts its entries into ``remote_path``, ``dir`` puts itself there; a file goes to the path, or into
-    it where that is a directory. Parents are made, links followed, modes not kept (0644), nothing is removed.
+    ``dir/`` puts its entries into ``remote_path``, ``dir`` puts itself there; a file goes to the path, or
+    into it where that is a directory. Parents are made, links followed, modes not kept (0644), nothing is
+    removed.
+
+    Args:
+        connection: where to.
+        source: the local path; a last slash counts.
+        remote_path: from the login user's home, or absolute.
+        how: ``scratch``, ``on_dial`` and ``timeout`` of :func:`run`.
 
     Raises:
         SshError: as :func:`run`, also where a directory shall go to the place of a file.
     """
     local = Path(source)
-    if local.is_dir():
-        target = remote_path if source.endswith("/") else f"{remote_path.rstrip('/')}/{local.name}"
-        command = f"mkdir -p {shlex.quote(target)} && {_unpack(shlex.quote(target))}"
-        packed = _pack(local)
-    else:
-        path = shlex.quote(remote_path)
-        command = (
-            f"if [ -d {path} ]; then cd {path} && cat >{shlex.quote(local.name)}; "
-            f'else mkdir -p "$(dirname {path})" && cat >{path}; fi'
-        )
-        packed = local.read_bytes()
-    run(connection, command, scratch=scratch, stdin=packed, timeout=timeout)
+    if not local.is_dir():
+        _copy_file(connection, local, remote_path, how)
+        return
+    target = remote_path if source.endswith("/") else f"{remote_path.rstrip('/')}/{local.name}"
+    path = shlex.quote(target)
+    unpack = f"tar -x --no-same-owner --no-same-permissions -C {path} -f -"
+    run(connection, f"mkdir -p {path} && {unpack}", stdin=_pack(local), **how)
 
 
-def copy_text(
-    connection: Connection,
-    text: str,
-    remote_path: str,
-    *,
-    scratch: Path,
-    timeout: float | None = None,
-) -> None:
-    """Copy a text to a path; see :func:`copy`."""
+def _copy_file(connection: Connection, local: Path, remote_path: str, how: dict[str, Any]) -> None:
     path = shlex.quote(remote_path)
-    command = f'mkdir -p "$(dirname {path})" && cat >{path}'
-    run(connection, command, scratch=scratch, stdin=text.encode(), timeout=timeout)
+    command = (
+        f"if [ -d {path} ]; then cd {path} && cat >{shlex.quote(local.name)}; "
+        f"else {_write_to(path)}; fi"
+    )
+    run(connection, command, stdin=local.read_bytes(), **how)
 
 
-def _unpack(target: str) -> str:
-    return f"tar -x --no-same-owner --no-same-permissions -C {target} -f -"
+def copy_text(connection: Connection, text: str, remote_path: str, **how: Any) -> None:
+    """Copy a text to a path; see :func:`copy`."""
+    run(connection, _write_to(shlex.quote(remote_path)), stdin=text.encode(), **how)
+
+
+def _write_to(path: str) -> str:
+    return f'mkdir -p "$(dirname {path})" && cat >{path}'
 
 
 def _pack(folder: Path) -> bytes:

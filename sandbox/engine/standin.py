@@ -13,6 +13,7 @@ import logging
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -85,18 +86,20 @@ class StandinEngine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=[writer],
+            process_group=0,
             text=True,
         )
         os.close(writer)
-        results: list[str] = []
-        drain = threading.Thread(target=lambda: results.append(_drain(reader)))
-        drain.start()
-        assert child.stdout is not None
-        for line in child.stdout:
-            log(line.rstrip("\n"))
-        code = child.wait()
-        drain.join()
-        answer = json.loads(results[0]) if results[0] else {"error": f"ended with {code}"}
+        with child, ThreadPoolExecutor(1) as pool:
+            result = pool.submit(_drain, reader)
+            try:
+                for line in child.stdout or ():
+                    log(line.rstrip("\n"))
+            except BaseException:
+                os.killpg(child.pid, signal.SIGKILL)
+                raise
+            text = result.result()
+        answer = json.loads(text) if text else {"error": f"the engine ended with {child.wait()}"}
         if "error" in answer:
             raise EngineError(answer["error"])
         return answer["outputs"]
@@ -129,10 +132,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _end_with(parent: int) -> None:
-    """An engine whose caller was killed must not go on beside the next one."""
+    """An engine whose caller was killed must not go on beside the next one, nor its connections."""
     while os.getppid() == parent:
         time.sleep(0.2)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 @contextmanager

@@ -30,10 +30,13 @@ class Build:
         tags: Build tags.
         cgo: Link C code, statically.
         drop: Modules to strike from go.mod; what imports them must be in `empty`.
-        empty: Packages (directories of the module) to build as if they held nothing.
+        empty: Packages (directories of the module) to build as if they held nothing; only for
+            those that are imported for their registration alone.
         replace: Modules taken from a directory.
         staging: Version to give to modules that go.mod finds in the module's own tree; default
             is to leave these to the version that is required.
+        own_go: Build with the Go release that the module's ``.go-version`` names: what is years
+            old may behave otherwise when built with a Go that nobody tried then.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Build:
     empty: tuple[str, ...] = ()
     replace: Mapping[str, Path] = field(default_factory=dict, repr=False)
     staging: str = ""
+    own_go: bool = False
 
     @property
     def output(self) -> Path:
@@ -114,6 +118,9 @@ def build(recipe: Build) -> None:
     work = host.WORK / recipe.name
     work.mkdir(parents=True, exist_ok=True)
     source = recipe.source or download(recipe.module, recipe.version)
+    go = host.go()
+    if recipe.own_go:
+        go = host.go_release((source / ".go-version").read_text().strip())
     if recipe.empty:
         source = _emptied(recipe, source, work / "source")
     options = ["-buildvcs=false", "-trimpath", "-ldflags", _ldflags(recipe)]
@@ -123,7 +130,7 @@ def build(recipe: Build) -> None:
         options += _own_mod(recipe, source, work)
     with host.fresh(recipe.output) as output:
         args: list[str | Path] = [
-            host.go(),
+            go,
             "build",
             *options,
             "-o",
@@ -150,7 +157,7 @@ def _emptied(recipe: Build, source: Path, copy: Path) -> Path:
         folder = copy / package
         shutil.rmtree(folder)
         folder.mkdir()
-        (folder / "empty.go").write_text(f"package {folder.name}\n")
+        (folder / "empty.go").write_text("package empty\n")
     return copy
 
 

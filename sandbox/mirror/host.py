@@ -48,7 +48,7 @@ def run(
         stdin: Its whole input; default is none.
 
     Raises:
-        MirrorError: It failed; carries the last lines of its stderr.
+        MirrorError: It failed; carries the last lines that it printed.
     """
     done = subprocess.run(
         [str(arg) for arg in args],
@@ -60,7 +60,7 @@ def run(
         check=False,
     )
     if done.returncode:
-        tail = "\n".join(done.stderr.strip().splitlines()[-15:])
+        tail = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
         what = " ".join(map(str, (Path(args[0]).name, *args[1:2])))
         raise MirrorError(f"{what} ended with {done.returncode}:\n{tail}")
     return done.stdout
@@ -112,9 +112,14 @@ def go() -> Path:
     found = shutil.which("go")
     if found and _go_minor(found) >= GO_MINOR:
         return Path(found)
-    command = HOME / "go" / GO_VERSION / "bin" / "go"
+    return go_release(GO_VERSION)
+
+
+def go_release(version: str) -> Path:
+    """Give the Go command of one release, fetching it unless the cache has it."""
+    command = HOME / "go" / version / "bin" / "go"
     if not command.exists():
-        _fetch_go(command.parent.parent, found)
+        _fetch_go(version, command.parent.parent)
     return command
 
 
@@ -123,12 +128,12 @@ def _go_minor(command: str) -> int:
     return int(match[1]) if match else 0
 
 
-def _fetch_go(target: Path, old: str | None) -> None:
+def _fetch_go(version: str, target: Path) -> None:
     """Any Go, however old, can fetch the wanted one: toolchains are modules too."""
-    if old is None:
+    if shutil.which("go") is None:
         ensure_packages(("golang-go",))
-    module = f"golang.org/toolchain@v0.0.1-go{GO_VERSION}.linux-amd64"
-    got = json.loads(run([old or "go", "mod", "download", "-json", module]))
+    module = f"golang.org/toolchain@v0.0.1-go{version}.linux-amd64"
+    got = json.loads(run(["go", "mod", "download", "-json", module]))
     with fresh(target) as tree:
         shutil.copytree(got["Dir"], tree, dirs_exist_ok=True)
         run(["chmod", "--recursive", "u+w", tree])

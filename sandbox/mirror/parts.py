@@ -90,7 +90,7 @@ class Part:
 
 def all_parts(kubernetes: str) -> list[Part]:
     """Every part, in the order in which a cluster asks for them."""
-    kube, crictl = builds.kubernetes(kubernetes), builds.cri_tools(kubernetes)
+    kube = builds.kubernetes(kubernetes)
     ingress, hello = (builds.local(builds.HERE / name) for name in ("ingress/controller", "hello"))
     flannel = (builds.FLANNEL, builds.FLANNEL_CNI)
     return [
@@ -108,7 +108,7 @@ def all_parts(kubernetes: str) -> list[Part]:
         Part("MetalLB", (builds.METALLB,), images=_metallb_images),
         Part("ingress", (ingress,), images=lambda: [_ingress_image(ingress)]),
         Part("hello", (hello,), images=lambda: [_hello_image(hello)]),
-        Part("crictl", (crictl,), packages=lambda: [_crictl(crictl)]),
+        Part("crictl", (builds.CRICTL,), packages=lambda: [_crictl()]),
     ]
 
 
@@ -185,12 +185,12 @@ def _kubernetes_packages(kube: Build, kubernetes: str) -> list[Package]:
     return [kubelet, kubeadm, kubectl]
 
 
-def _crictl(build: Build) -> Package:
+def _crictl() -> Package:
     return Package(
         name="cri-tools",
-        version=f"{build.version.removeprefix('v')}-1.1",
+        version=f"{builds.CRI_TOOLS.removeprefix('v')}-1.1",
         summary="Command-line utility for interacting with a container runtime",
-        files=(File("usr/bin/crictl", build.command("crictl")),),
+        files=(File("usr/bin/crictl", builds.CRICTL.command("crictl")),),
     )
 
 

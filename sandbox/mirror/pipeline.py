@@ -96,8 +96,11 @@ def _extras() -> None:
 
 
 def _link_tools(kubernetes: str) -> None:
+    """Point the host's tools at this build, but let another version's leave the default's alone."""
     TOOLS.mkdir(exist_ok=True)
     for name, command in parts.tools(kubernetes).items():
+        if kubernetes != versions.KUBERNETES and (TOOLS / name).exists():
+            continue
         part = TOOLS / f".{name}.part"
         part.unlink(missing_ok=True)
         part.symlink_to(command)

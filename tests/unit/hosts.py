@@ -1,7 +1,7 @@
 """A pretended host for the real host scripts: same text, run by bash, in a tree of its own.
 
-The scripts name absolute places (``/etc``, ``/var``, ``/run``, ``/proc``, ``/usr/local``); in the copy that
-is run here those lie below a temporary folder. Commands that would change the machine (apt-get, systemctl,
+The scripts name absolute places (``/etc``, ``/var``, ``/opt``, ...); in the copy that is run here all of
+them lie below a temporary folder. Commands that would change the machine (apt-get, systemctl,
 kubeadm, ...) are small scripts of the test, found first on the PATH; each call of one is noted.
 """
 
@@ -16,7 +16,12 @@ from pathlib import Path
 from tests.unit.stacks import ROOT
 
 SCRIPTS = ROOT / "cluster" / "nodes" / "scripts"
-_PLACES = re.compile(r"(?<![\w.}/\\-])/(?=(?:etc|var|run|proc|usr/local)(?:/|\b))")
+_PLACE = re.compile(
+    r"(?<![\w.}/\\-])/(?=(?:boot|etc|media|mnt|opt|proc|run|srv|sys|usr/local|var)\b)"
+)
+"""The start of an absolute path that a script may name, but for commands and /dev/null."""
+_FOREIGN = re.compile(r"(?<![\w.}/\\-])/(?:home|lib|root|tmp|dev(?!/null)|usr(?!/s?bin/|/local/))/")
+"""Of one that no script should name: it would be this machine's."""
 
 OS_RELEASES = {
     "debian-12": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n'
@@ -46,6 +51,20 @@ ENVIRONMENT = {
     "REMOVE_PACKAGES": "true",
 }
 
+HARMLESS = (
+    *("apt-get", "apt-mark", "dpkg-query", "curl", "gpg"),
+    *("systemctl", "systemd-run", "sysctl", "modprobe", "swapoff", "swapon"),
+    *("kubeadm", "kubectl", "crictl", "ssh", "ip", "nft", "chown"),
+    *("iptables-save", "iptables-restore", "ip6tables-save", "ip6tables-restore"),
+)
+"""Commands that do nothing, and do it well, unless a test says otherwise."""
+
+SSH_KEYGEN = """\
+file=${@: -1}
+echo PRIVATE >"$file"
+echo "ssh-ed25519 AAAA own-kubernetes-join" >"$file.pub"
+"""
+
 
 class Host:
     """One pretended host.
@@ -63,8 +82,9 @@ class Host:
         for folder in (self.scripts, self._commands):
             folder.mkdir(parents=True)
         for script in SCRIPTS.iterdir():
+            assert not _FOREIGN.search(script.read_text()), f"{script.name} leaves its tree"
             copy = self.scripts / script.name
-            copy.write_text(_PLACES.sub(f"{root}/", script.read_text()))
+            copy.write_text(_PLACE.sub(f"{root}/", script.read_text()))
             copy.chmod(0o755)
         self.write("/etc/os-release", OS_RELEASES[system])
         self.write("/etc/fstab", "/dev/vda1 / ext4 defaults 0 1\n")
@@ -73,10 +93,10 @@ class Host:
         self.command("nproc", "echo 2")
         self.command("dpkg", "echo amd64")
         self.command("hostname", "echo pretended")
-        for harmless in (
-            "apt-get apt-mark systemctl systemd-run sysctl modprobe swapoff swapon "
-            "kubeadm kubectl crictl ssh ip iptables-save ip6tables-save dpkg-query curl gpg"
-        ).split():
+        self.command("getent", f"echo root:x:0:0::{root}/home:/bin/bash")
+        self.command("openssl", "echo c2VjcmV0")
+        self.command("ssh-keygen", SSH_KEYGEN)
+        for harmless in HARMLESS:
             self.command(harmless, ":")
 
     def path(self, path: str) -> Path:
@@ -99,7 +119,7 @@ class Host:
         file = self._commands / name
         file.write_text(
             f'#!/bin/bash\nprintf "%s\\n" "{name} $*" >>"{self._calls}"\n'
-            f"{_PLACES.sub(f'{self.root}/', body)}\n"
+            f"{_PLACE.sub(f'{self.root}/', body)}\n"
         )
         file.chmod(0o755)
 

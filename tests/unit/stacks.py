@@ -7,6 +7,7 @@ value as text: scalars as they are, objects and arrays as JSON.
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,7 @@ SITE: Mapping[str, Any] = {
 """A small site with internet: nothing but what every stack file has to say."""
 
 
+@functools.cache
 def declarations() -> dict[str, dict[str, Any]]:
     """``config`` of Pulumi.yaml."""
     declared: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())[
@@ -56,6 +58,7 @@ def declarations() -> dict[str, dict[str, Any]]:
     return declared
 
 
+@functools.cache
 def dev_stack() -> dict[str, Any]:
     """The values of ``Pulumi.dev.yaml``."""
     values = yaml.safe_load((ROOT / "Pulumi.dev.yaml").read_text())["config"]

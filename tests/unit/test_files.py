@@ -28,7 +28,7 @@ def test_golden(site: str, role: str, tmp_path: Path, update_goldens: bool) -> N
 
 def test_no_golden_is_left_over() -> None:
     names = {path.name for path in goldens.GOLDENS.iterdir()}
-    assert names == {f"{site}.{role}.txt" for site in SITES for role in ROLES}
+    assert names == {"graph.txt", *(f"{site}.{role}.txt" for site in SITES for role in ROLES)}
 
 
 @pytest.mark.parametrize("site", SITES)
@@ -53,6 +53,7 @@ def test_roles_get_what_they_need_and_no_more(tmp_path: Path) -> None:
     assert set(files["cp1"]) == common | {f"{ETC}/firewall.nft", f"{ETC}/init.yaml"}
     assert set(files["w1"]) == common | {
         f"{ETC}/join.yaml",
+        f"{ETC}/discovery.yaml",
         f"{ETC}/control-plane",
         f"{ETC}/control-planes.known_hosts",
     }

@@ -97,13 +97,19 @@ def test_no_init_token_outlives_a_join(tmp_path: Path) -> None:
 
 
 def test_a_join_has_places_for_what_is_minted_and_no_value(tmp_path: Path) -> None:
-    assert join(tmp_path)["discovery"] == {
-        "bootstrapToken": {
-            "token": "@TOKEN@",
-            "apiServerEndpoint": "@ENDPOINT@",
-            "caCertHashes": ["@CA_HASH@"],
-        }
+    _, files = rendered(tmp_path, {"clusterName": "blue"})
+    configuration = documents(files["w1"], "join")["JoinConfiguration"]
+    assert configuration["discovery"] == {
+        "file": {"kubeConfigPath": "/run/own-kubernetes/discovery.yaml"},
+        "tlsBootstrapToken": "@TOKEN@",
     }
+    discovery = documents(files["w1"], "discovery")["Config"]
+    assert discovery["apiVersion"] == "v1"
+    (cluster,) = discovery["clusters"]
+    assert cluster["cluster"] == {"server": "@SERVER@", "certificate-authority-data": "@CA@"}
+    (context,) = discovery["contexts"]
+    assert discovery["current-context"] == context["name"]
+    assert context["context"]["cluster"] == cluster["name"] == "blue"
 
 
 def test_nodes_register_with_their_names_and_inner_addresses(tmp_path: Path) -> None:

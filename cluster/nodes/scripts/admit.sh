@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lets joining hosts ask this control plane for a token, and for nothing else: a key pair made here once,
-# whose public half may only run mint.sh. The private half reaches joining hosts as a secret.
+# Makes, once, the secrets that the cluster's parts share. One is a key pair whose public half may only run
+# mint.sh: joining hosts ask this control plane for a token with it, and can do nothing else.
 set -euo pipefail
 # shellcheck source=cluster/nodes/scripts/lib.sh
 source "$(dirname "$(readlink -f "$0")")/lib.sh"
@@ -8,6 +8,8 @@ source "$(dirname "$(readlink -f "$0")")/lib.sh"
 user=$(cat "$CONFIG/login-user")
 home=$(getent passwd "$user" | cut -d: -f6)
 key=$STATE/join-key
+memberlist=$STATE/memberlist-key # MetalLB's speakers know each other by it
+[[ -s $memberlist ]] || (umask 077 && openssl rand -base64 96 | tr -d '\n' >"$memberlist")
 [[ -s $key ]] || ssh-keygen -q -t ed25519 -N '' -C own-kubernetes-join -f "$key"
 
 line="restrict,command=\"sudo -n $LIBRARY/mint.sh\" $(cat "$key.pub")"
@@ -15,6 +17,6 @@ line="restrict,command=\"sudo -n $LIBRARY/mint.sh\" $(cat "$key.pub")"
 keys=$home/.ssh/authorized_keys
 grep -qxF "$line" "$keys" 2>/dev/null && exit 0
 install -d -m 0700 -o "$user" -g "$(id -gn "$user")" "$home/.ssh"
-{ grep -v ' own-kubernetes-join$' "$keys" 2>/dev/null || true; printf '%s\n' "$line"; } |
-  put "$keys" 0600 || true
+others=$(grep -v ' own-kubernetes-join$' "$keys" 2>/dev/null || true)
+put "$keys" 0600 <<<"${others:+$others$'\n'}$line"
 chown "$user:" "$keys"

@@ -37,7 +37,7 @@ initialise() {
   if [[ $(stage) == init ]]; then
     step "reset of an unfinished init" "$LIBRARY/leave.sh"
   fi
-  printf '%s\n' "$CLUSTER" | put "$STATE/cluster" || true
+  put "$STATE/cluster" <<<"$CLUSTER"
   set_stage init
   step "kubeadm init" kubeadm_init
   # kubeadm makes a token at init; nobody here uses it.

@@ -24,12 +24,14 @@ ask() { # REQUEST...: of the control plane; its host key was given by the progra
 
 mint() { answer=$(ask mint); }
 
+# The cluster's CA came over SSH, with the token: kubeadm trusts it by a file, and need not wait until
+# the cluster has signed its public cluster-info with the new token (steps of 5 s).
 kubeadm_join() {
-  local token hash endpoint
-  read -r token hash endpoint <<<"$answer"
+  local token ca server
+  read -r token ca server <<<"$answer"
   umask 077
-  sed -e "s|@TOKEN@|$token|" -e "s|@CA_HASH@|$hash|" -e "s|@ENDPOINT@|$endpoint|" \
-    "$CONFIG/join.yaml" >"$RUNTIME/join.yaml"
+  sed -e "s|@CA@|$ca|" -e "s|@SERVER@|$server|" "$CONFIG/discovery.yaml" >"$RUNTIME/discovery.yaml"
+  sed -e "s|@TOKEN@|$token|" "$CONFIG/join.yaml" >"$RUNTIME/join.yaml"
   kubeadm join --config="$RUNTIME/join.yaml"
 }
 
@@ -45,7 +47,7 @@ join() {
   if [[ -n $(stage) || -e $KUBELET ]]; then
     step "reset of an unfinished join" "$LIBRARY/leave.sh"
   fi
-  printf '%s\n' "$CLUSTER" | put "$STATE/cluster" || true
+  put "$STATE/cluster" <<<"$CLUSTER"
   set_stage join
   step "token from $(cat "$CONFIG/control-plane")" retry 120 mint ||
     fail "no token from $(cat "$CONFIG/control-plane")" "SSH from this host to the control plane" \
@@ -55,7 +57,7 @@ join() {
   ask forget "${answer%%.*}" || say "the token was not deleted; it ends by itself in 15 minutes"
 }
 
-forget_secrets() { rm -f "$RUNTIME/join-key" "$RUNTIME/join.yaml"; }
+forget_secrets() { rm -f "$RUNTIME"/{join-key,join.yaml,discovery.yaml}; }
 (umask 077 && cat >"$RUNTIME/join-key")
 refuse_foreign_cluster
 systemctl start containerd

@@ -24,7 +24,7 @@ remove_rules() {
 }
 
 [[ -n $(stage) ]] || exit 0
-rm -f "$STATE"/join-key*
+rm -f "$STATE"/join-key* "$STATE/memberlist-key"
 while read -r home; do
   keys=$home/.ssh/authorized_keys
   [[ ! -e $keys ]] || sed -i '/ own-kubernetes-join$/d' "$keys"
@@ -37,5 +37,7 @@ fi
 systemctl stop kubelet 2>/dev/null || true
 step "network state removed" remove_interfaces
 remove_rules
-rm -rf /etc/cni/net.d /var/lib/cni /run/flannel /etc/kubernetes /var/lib/kubelet/* /var/lib/etcd/*
+# Emptied, not removed: containerd ends when its CNI folder goes.
+find /etc/cni/net.d -mindepth 1 -delete 2>/dev/null || true
+rm -rf /var/lib/cni /run/flannel /etc/kubernetes /var/lib/kubelet/* /var/lib/etcd/*
 rm -f "$STATE/stage" "$STATE/cluster"

@@ -12,11 +12,17 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 exec 3>&2 # stderr, also from within a step
 DETAIL=${DETAIL:-/dev/null}
+# The end of what the commands said, without kubeadm's list of kernel features; lines are cut, as
+# pulumi-command hangs at one of more than 64 KiB.
+detail() {
+  { grep -avE '(CONFIG|CGROUPS)_' "$DETAIL" || true; } 2>/dev/null | tail --lines=15 | cut --bytes=1-500
+}
+
 forget_secrets() { :; } # a script's own, if it has any
 finish() {
   local status=$?
   forget_secrets
-  ((status == 0)) || tail --lines=15 "$DETAIL" >&3 2>/dev/null || true
+  ((status == 0)) || detail >&3 || true
   exit "$status"
 }
 trap finish EXIT
@@ -65,7 +71,7 @@ retry() {
   done
 }
 
-# put PATH [MODE]: writes stdin to a file unless it holds that already; true when it changed.
+# put PATH [MODE]: writes stdin to a file, whole or not at all, and tells in CHANGED whether it was another.
 put() {
   local path=$1 mode=${2:-0644} new
   mkdir -p "$(dirname "$path")"
@@ -74,14 +80,16 @@ put() {
   chmod "$mode" "$new"
   if cmp -s "$new" "$path"; then
     rm -f "$new"
-    return 1
+    CHANGED=false
+  else
+    mv -f "$new" "$path"
+    export CHANGED=true
   fi
-  mv -f "$new" "$path"
 }
 
 # The stage of this node's life that our own marker tells: "", "init", "join" (begun), "member".
 stage() { cat "$STATE/stage" 2>/dev/null || true; }
-set_stage() { printf '%s\n' "$1" | put "$STATE/stage" || true; }
+set_stage() { put "$STATE/stage" <<<"$1"; }
 
 # A foreign cluster on this host is never touched.
 refuse_foreign_cluster() {

@@ -46,10 +46,9 @@ note_found_state() {
   : >"$STATE/found/complete"
 }
 
-# The named files; contents after each "#-- PATH" line. Says which ones changed.
+# The named files; contents after each "#-- PATH" line.
 write_files() {
   local line path="" text=""
-  changed=()
   while IFS= read -r line || [[ -n $line ]]; do
     if [[ $line == "#-- "* ]]; then
       write_file "$path" "$text"
@@ -66,7 +65,7 @@ write_file() {
   local text=$2
   text=${text//@ID@/$ID}
   text=${text//@CODENAME@/$VERSION_CODENAME}
-  if printf '%s' "$text" | put "$1"; then changed+=("$1"); fi
+  put "$1" <<<"${text%$'\n'}"
   printf '%s\n' "$1" >>"$STATE/files.new"
 }
 
@@ -168,12 +167,12 @@ refuse_other_version() { # a member's versions are changed by an upgrade, node b
 set_up_containerd() {
   local pause config=/etc/containerd/config.toml
   pause=$(kubeadm config images list --kubernetes-version "v$KUBERNETES_VERSION" | grep '/pause:')
-  if sed "s|@PAUSE@|$pause|" "$CONFIG/containerd.toml" | put "$config" ||
-    ! systemctl is-active --quiet containerd; then
+  put "$config" <<<"$(sed "s|@PAUSE@|$pause|" "$CONFIG/containerd.toml")"
+  if [[ $CHANGED == true ]] || ! systemctl is-active --quiet containerd; then
     systemctl enable --quiet containerd
     systemctl restart containerd
   fi
-  printf 'runtime-endpoint: unix:///run/containerd/containerd.sock\n' | put /etc/crictl.yaml || true
+  put /etc/crictl.yaml <<<'runtime-endpoint: unix:///run/containerd/containerd.sock'
   wait_for 60 "containerd's CRI" crictl info
 }
 
@@ -185,7 +184,7 @@ pull_images() {
   kubeadm config images list --kubernetes-version "v$KUBERNETES_VERSION" |
     grep -E "$role_images" | cat - "$CONFIG/images" >"$RUNTIME/images"
   systemctl is-active --quiet own-kubernetes-pull ||
-    systemd-run --quiet --collect --unit=own-kubernetes-pull --setenv=HOME=/root \
+    systemd-run --quiet --collect --unit=own-kubernetes-pull \
       xargs --max-args=1 --max-procs=4 --arg-file="$RUNTIME/images" crictl pull
 }
 

@@ -41,9 +41,11 @@ remove_packages() {
 }
 
 remove_files() {
-  local path
-  while read -r path _; do rm -f "$path"; done <"$CONFIG/apt-keys"
-  while read -r path; do rm -f "$path"; done <"$STATE/files"
+  local list path
+  for list in "$CONFIG/apt-keys" "$STATE/files" "$STATE/files.new"; do # "files" lists apt-keys itself
+    [[ -e $list ]] || continue
+    while read -r path _; do rm -f "$path"; done <"$list"
+  done
   rm -f /etc/crictl.yaml
   rmdir --ignore-fail-on-non-empty /etc/apt/keyrings 2>/dev/null || true
 }
@@ -54,4 +56,4 @@ step "packages removed" remove_packages
 step "files removed" remove_files
 step "sysctls" sysctl --quiet --load="$STATE/found/sysctls" || true
 step "swap" restore_swap
-rm -rf "$CONFIG" "$STATE" "$LIBRARY" /var/log/own-kubernetes
+rm -rf "$CONFIG" "$STATE" "$LIBRARY" "$RUNTIME" /var/log/own-kubernetes /run/nri

@@ -53,7 +53,7 @@ for pair in "$@"; do settings+=("--setenv=$pair"); done
 set +e
 systemd-run --quiet --collect --wait --unit="own-kubernetes-run-$phase" \
   --property=StandardInput="file:$input" --property=StandardOutput="file:$result" \
-  --property=StandardError="append:$log" --property=UMask=0022 --setenv=HOME=/root --setenv=DETAIL="$detail" \
+  --property=StandardError="append:$log" --property=UMask=0022 --setenv=HOME="$RUNTIME" --setenv=DETAIL="$detail" \
   "${settings[@]}" "$LIBRARY/$phase.sh" &
 unit=$!
 tail --quiet --follow=name --lines=+1 --sleep-interval=0.1 --pid="$unit" "$log" >&2 2>/dev/null

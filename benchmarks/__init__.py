@@ -1,0 +1,1 @@
+"""Ratios, side by side in one run, against the best hand-written way."""

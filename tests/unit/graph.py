@@ -1,0 +1,198 @@
+"""The whole program under Pulumi's mocks: every registration as the engine would get it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import runpy
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from google.protobuf import json_format  # type: ignore[import-untyped]
+from pulumi.runtime import mocks, rpc
+from pulumi.runtime.settings import SETTINGS, set_root_resource
+from pulumi.runtime.stack import Stack, run_pulumi_func
+
+from tests.unit.stacks import ROOT, SITE, changed, configure
+
+with warnings.catch_warnings():
+    # The package's own, at its first use, for a resource that is not used here.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from pulumi_command import remote
+
+    remote.Command  # noqa: B018 # the module is loaded at its first use
+
+LOG = logging.getLogger("pulumi-engine")
+SECRET = "[secret]"
+UNKNOWN = rpc.UNKNOWN
+_SIGNATURE = "4dabf18193072939515e22adb298388d"
+_SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
+
+
+class Graph:
+    """What a run of the program registered, by resource name."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, Any] = {}
+        self.outputs: dict[str, Any] = {}
+
+    def inputs(self, name: str) -> Any:
+        """A resource's inputs, secrets among them in clear."""
+        return _unwrapped(self._raw(name))
+
+    def plain_inputs(self, name: str) -> Any:
+        """A resource's inputs as state and preview show them: secrets hidden."""
+        return _hidden(self._raw(name))
+
+    def type(self, name: str) -> str:
+        """A resource's type."""
+        return str(self.requests[name].type)
+
+    def parent(self, name: str) -> str:
+        """The name of a resource's parent."""
+        return _name(self.requests[name].parent)
+
+    def dependencies(self, name: str) -> set[str]:
+        """The names of what a resource waits for."""
+        return set(map(_name, self.requests[name].dependencies))
+
+    def all_dependencies(self, name: str) -> set[str]:
+        """Those, and what they wait for, and so on."""
+        found: set[str] = set()
+        todo = self.dependencies(name)
+        while todo - found:
+            found |= todo
+            todo = set().union(*map(self.dependencies, todo))
+        return found
+
+    def deleted_with(self, name: str) -> str:
+        """The name of the resource whose deletion takes this one with it, or nothing."""
+        return _name(self.requests[name].deletedWith)
+
+    def of_type(self, prefix: str) -> list[str]:
+        """The names of all resources whose type starts so."""
+        return [name for name in self.requests if self.type(name).startswith(prefix)]
+
+    def custom(self) -> Iterator[str]:
+        """The names of all resources but components and the stack."""
+        return (name for name, request in self.requests.items() if request.custom)
+
+    def _raw(self, name: str) -> Any:
+        return json_format.MessageToDict(self.requests[name].object)
+
+
+class _Engine(mocks.Mocks):
+    """Gives resources back as they were asked for, with some outputs put on top."""
+
+    def __init__(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
+        self._outputs = outputs
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        return f"{args.name}-id", {**args.inputs, **self._outputs.get(args.name, {})}
+
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], None]:
+        raise AssertionError(f"the program asks for nothing from outside: {args.token}")
+
+
+class _Monitor(mocks.MockMonitor):
+    """Keeps each registration with its options, which mocks are not shown."""
+
+    def __init__(self, engine: mocks.Mocks, graph: Graph) -> None:
+        super().__init__(engine)  # type: ignore[no-untyped-call, unused-ignore]
+        self._graph = graph
+
+    def RegisterResource(self, request: Any) -> Any:
+        assert request.name not in self._graph.requests, f"two resources named {request.name}"
+        self._graph.requests[request.name] = request
+        try:
+            answer = super().RegisterResource(request)  # type: ignore[no-untyped-call, unused-ignore]
+            plain = json_format.MessageToDict(answer.object)
+            for key in {*request.additionalSecretOutputs} & {*plain}:  # as the engine does
+                answer.object[key] = {_SIGNATURE: _SECRET_SIGNATURE, "value": plain[key]}
+            return answer
+        finally:
+            # The mocks make an event loop for each thread that they are called in, and leave it open.
+            with contextlib.suppress(RuntimeError):
+                asyncio.get_event_loop().close()
+                asyncio.set_event_loop(None)
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:
+        if "pulumi:pulumi:Stack::" in request.urn:
+            self._graph.outputs = json_format.MessageToDict(request.outputs)
+        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call, unused-ignore]
+
+
+def run_program(
+    changes: Mapping[str, Any] | None = None,
+    *,
+    base: Mapping[str, Any] = SITE,
+    outputs: Mapping[str, Mapping[str, Any]] | None = None,
+    preview: bool = False,
+    graph: Graph | None = None,
+) -> Graph:
+    """Run ``__main__.py`` on a stack file.
+
+    Args:
+        changes: changes to the stack file.
+        base: the stack file.
+        outputs: outputs that resources have, by name; without any, they are unknown in a preview.
+        preview: whether the run is a preview.
+        graph: where registrations are kept, for runs that end in an error.
+    """
+    graph = graph or Graph()
+    configure(changed(base, changes or {}))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    monitor = _Monitor(_Engine(outputs or {}), graph)
+    # Else the mocks would make a stack of their own, and close it before the program has outputs.
+    set_root_resource(object())  # type: ignore[arg-type]
+    mocks.set_mocks(
+        monitor.mocks, "own-kubernetes", "test", preview=preview, logger=LOG, monitor=monitor
+    )
+    set_root_resource(None)  # type: ignore[arg-type]
+    SETTINGS.outputs.clear()  # those of other tests: the run would wait for them
+
+    async def program() -> None:
+        stack = Stack()
+        try:
+            runpy.run_path(str(ROOT / "__main__.py"))
+        finally:
+            stack._finish()
+
+    try:
+        loop.run_until_complete(run_pulumi_func(program))
+    finally:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        asyncio.set_event_loop(None)
+        set_root_resource(None)  # type: ignore[arg-type]
+    return graph
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]
+
+
+def is_secret(value: Any) -> bool:
+    """Whether a raw value is marked as a secret."""
+    return isinstance(value, dict) and value.get(_SIGNATURE) == _SECRET_SIGNATURE
+
+
+def _hidden(value: Any) -> Any:
+    if is_secret(value):
+        return SECRET
+    return _mapped(value, _hidden)
+
+
+def _unwrapped(value: Any) -> Any:
+    if is_secret(value):
+        value = value["value"]
+    return _mapped(value, _unwrapped)
+
+
+def _mapped(value: Any, function: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: function(item) for key, item in value.items()}
+    return [function(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,449 @@
+"""The engines, without network: configuration, words for the tools, order of deletes, the child process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import site
+from sandbox.engine import EngineError, choose, kube, ssh, stackfile
+from sandbox.engine.journal import Journal, Record, delete_all
+from sandbox.engine.progress import Progress
+from sandbox.engine.resources import seconds, to_delete
+from sandbox.engine.standin import StandinEngine
+
+# Configuration
+
+
+def resolve(declared: dict[str, Any], given: dict[str, Any]) -> stackfile.StackConfig:
+    return stackfile.resolve("p", declared, given, "dev")
+
+
+def test_values_reach_the_program_as_the_engine_gives_them() -> None:
+    config = resolve(
+        {
+            "text": {"type": "string", "default": "x"},
+            "nodes": {"type": "object"},
+            "list": {"type": "array", "items": {"type": "string"}, "default": []},
+            "count": {"type": "integer", "default": 3},
+            "on": {"type": "boolean", "default": True},
+            "hidden": {"secret": True, "default": ""},
+        },
+        {"p:nodes": {"b": {"z": 1}, "a": [True, None]}, "hcloud:token": "t", "p:unknown": "kept"},
+    )
+    assert dict(config.values) == {
+        "p:text": "x",
+        "p:nodes": '{"a":[true,null],"b":{"z":1}}',
+        "p:list": "[]",
+        "p:count": "3",
+        "p:on": "true",
+        "p:hidden": "",
+        "hcloud:token": "t",
+        "p:unknown": "kept",
+    }
+    assert config.secrets == ("p:hidden",)
+
+
+def test_a_default_is_not_merged_into_a_given_object() -> None:
+    declared = {"o": {"type": "object", "default": {"a": 1, "b": 2}}}
+    assert resolve(declared, {"p:o": {"a": 3}}).values["p:o"] == '{"a":3}'
+
+
+@pytest.mark.parametrize(
+    ("declared", "given", "message"),
+    [
+        ({"x": {"type": "string"}}, {}, "missing configuration value 'x'"),
+        ({"x": None, "y": {}, "z": {}}, {}, "missing configuration values 'x', 'y' and 'z'"),
+        ({"x": {"type": "integer"}}, {"x": "many"}, "'x' must be of type 'integer'"),
+        ({"x": {"type": "integer"}}, {"x": True}, "'x' must be of type 'integer'"),
+        (
+            {"x": {"type": "array", "items": {"type": "string"}}},
+            {"x": [{}]},
+            "must be of type 'array<string>'",
+        ),
+        ({"x": {"type": "object"}}, {"x": "{}"}, "must be of type 'object'"),
+        ({"x": {"type": "string", "secret": True}}, {"x": "s"}, "must be encrypted"),
+        ({"x": {}}, {"x": {"a": [{"secure": "v1:abc"}]}}, "is encrypted"),
+    ],
+)
+def test_refused_configuration(
+    declared: dict[str, Any], given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(EngineError, match=message):
+        resolve(declared, given)
+
+
+def test_the_dev_stack_can_be_read() -> None:
+    config = stackfile.read(site.ROOT, "dev")
+    assert config.project == "own-kubernetes"
+    assert "cp1" in json.loads(config.values["own-kubernetes:nodes"])
+
+
+# ssh
+
+
+def connection(**changes: Any) -> ssh.Connection:
+    given = {"host": "192.0.2.1", "privateKey": "KEY", "hostKey": "ssh-ed25519 AAAA comment"}
+    return ssh.Connection.parse({**given, **changes})
+
+
+def test_no_secret_is_on_the_command_line_and_the_host_key_is_checked(tmp_path: Path) -> None:
+    given = connection(user="me", port=2222.0, perDialTimeout=7)
+    ssh.write_files(given, tmp_path / "c")
+    words = ssh.arguments(given, tmp_path / "c")
+    assert words[-1] == "me@192.0.2.1"
+    assert {"-p2222", "StrictHostKeyChecking=yes", "ConnectTimeout=7"} < set(words)
+    assert "HostKeyAlgorithms=ssh-ed25519" in words
+    assert not [word for word in words if "KEY" in word]
+    assert (tmp_path / "c/identity").read_text() == "KEY\n"
+    assert (tmp_path / "c/known_hosts").read_text() == "[192.0.2.1]:2222 ssh-ed25519 AAAA\n"
+    for path in (tmp_path / "c").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_proxy_has_files_of_its_own(tmp_path: Path) -> None:
+    proxy = {"host": "192.0.2.9", "privateKey": "P", "hostKey": "ssh-ed25519 BBBB"}
+    given = connection(proxy=proxy)
+    ssh.write_files(given, tmp_path)
+    command = next(w for w in ssh.arguments(given, tmp_path) if w.startswith("ProxyCommand="))
+    assert f"{tmp_path}/proxy/identity" in command
+    assert command.endswith("-W %h:%p -- root@192.0.2.9")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hostKey": None}, "needs hostKey"),
+        ({"privateKey": ""}, "needs privateKey"),
+        ({"password": "x"}, "not in the stand-in: password"),
+    ],
+)
+def test_refused_connections(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ssh.SshError, match=message):
+        connection(**changes)
+
+
+def test_a_refused_dial_is_tried_the_given_number_of_times(tmp_path: Path) -> None:
+    nobody_there = connection(host="127.0.0.1", port=1, dialErrorLimit=2)
+    began = time.monotonic()
+    with pytest.raises(ssh.SshError, match=r"after 2 failed attempts: dial root@127.0.0.1 port 1"):
+        ssh.run(nobody_there, "true", scratch=tmp_path)
+    assert time.monotonic() - began < 5
+
+
+def test_a_local_command_tells_both_streams_when_it_fails() -> None:
+    with pytest.raises(ssh.SshError, match=r'(?s)status 3: running "shown":.*out.*err'):
+        ssh.run_local(["sh", "-c", "echo out; sleep 0.1; echo err >&2; exit 3"], shown="shown")
+
+
+def test_a_command_may_leave_its_stdin_unread() -> None:
+    ended = ssh.run_local(["sh", "-c", "echo ok"], shown="", stdin=b"x" * 1_000_000)
+    assert ended.stdout == "ok"
+
+
+def test_a_command_has_a_bound() -> None:
+    with pytest.raises(ssh.SshError, match="no end within its timeout"):
+        ssh.run_local(["sleep", "5"], shown="", timeout=0.1)
+
+
+# Kubernetes
+
+
+def test_release_words() -> None:
+    words = kube.release_words(
+        {
+            "name": "r",
+            "namespace": "n",
+            "chart": "c",
+            "version": "1.2.3",
+            "repositoryOpts": {"repo": "http://x"},
+            "values": {"password": "SECRET"},
+            "timeout": 60,
+        }
+    )
+    line = " ".join(words)
+    assert line.startswith("upgrade --install r c -n n --values -")
+    assert "--version 1.2.3 --repo http://x --wait" in line
+    assert words[-1] == "--timeout=60s"
+    assert "SECRET" not in line
+    assert "--wait" not in kube.release_words({"name": "r", "chart": "c", "skipAwait": True})
+
+
+@pytest.mark.parametrize(
+    ("live", "words"),
+    [
+        ({"kind": "ConfigMap", "apiVersion": "v1"}, ""),
+        ({"kind": "Deployment", "apiVersion": "apps/v1"}, "rollout status Deployment.v1.apps/x"),
+        ({"kind": "Namespace", "apiVersion": "v1", "status": {"phase": "Active"}}, ""),
+        ({"kind": "Service", "apiVersion": "v1", "spec": {"type": "ClusterIP"}}, ""),
+        (
+            {"kind": "Service", "apiVersion": "v1", "spec": {"type": "LoadBalancer"}},
+            "wait Service/x --for=jsonpath={.status.loadBalancer.ingress[0].ip}",
+        ),
+    ],
+)
+def test_what_a_live_object_waits_for(live: dict[str, Any], words: str) -> None:
+    assert " ".join(kube.wait_words({"metadata": {"name": "x"}, **live})) == words
+
+
+def test_an_object_without_a_name_keeps_the_one_it_got() -> None:
+    inputs = {"apiVersion": "v1", "kind": "ConfigMap", "data": None}
+    made = kube.manifest_of(inputs, "settings", None)
+    assert made["metadata"]["name"].startswith("settings-")
+    assert "data" not in made
+    assert kube.manifest_of(inputs, "settings", "settings-1")["metadata"]["name"] == "settings-1"
+
+
+def test_durations() -> None:
+    assert seconds("") is None
+    assert seconds("1h30m") == 5400
+    assert seconds("1.5s") == 1.5
+    with pytest.raises(EngineError, match="want a duration"):
+        seconds("soon")
+
+
+# The journal
+
+
+def record(name: str, *after: str, deleted_with: str = "") -> Record:
+    return Record(
+        urn=name, type="command:remote:Command", name=name, after=after, deleted_with=deleted_with
+    )
+
+
+def test_the_journal_is_private_and_keeps_its_order(tmp_path: Path) -> None:
+    path = tmp_path / "created.json"
+    journal = Journal(path)
+    for name in ("a", "b"):
+        journal.put(record(name))
+    journal.put(record("a", "b"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert Journal(path).records() == [record("a", "b"), record("b")]
+
+
+def test_deletes_run_in_reverse_and_spare_what_goes_with_another(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "created.json")
+    for each in (
+        record("host"),
+        record("init", "host"),
+        record("object", "init", deleted_with="init"),
+        record("join", "init"),
+        record("drain", "join"),
+    ):
+        journal.put(each)
+    gone: list[str] = []
+    assert delete_all(journal.records(), lambda r: gone.append(r.name), journal) == {}
+    assert gone == ["drain", "join", "init", "host"]
+    assert Journal(tmp_path / "created.json").records() == []
+
+
+def test_a_failed_delete_keeps_itself_and_what_it_stands_on(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "created.json")
+    for each in (record("a"), record("b", "a"), record("c", "b")):
+        journal.put(each)
+
+    def delete(one: Record) -> None:
+        if one.name == "b":
+            raise RuntimeError("busy")
+
+    failures = delete_all(journal.records(), delete, journal)
+    assert [str(error) for error in failures.values()] == ["busy"]
+    assert [one.name for one in journal.records()] == ["a", "b"]
+
+
+def test_no_more_is_written_down_than_deleting_takes() -> None:
+    command = Record("u", "command:remote:Command", "c", inputs={"create": "x", "delete": "y"})
+    assert to_delete(command).inputs == {"delete": "y"}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "v"}}
+    assert (
+        "data" not in to_delete(Record("u", "kubernetes:core/v1:Secret", "s", inputs=secret)).inputs
+    )
+
+
+# Progress
+
+
+def test_what_is_quick_is_not_told_and_what_fails_always_is() -> None:
+    lines: list[str] = []
+    progress = Progress(lines.append)
+    with progress.step("w1-join", "command"):
+        pass
+    with pytest.raises(ValueError, match="x"), progress.step("w1-join", "command"):
+        raise ValueError("x")
+    assert len(lines) == 1
+    assert "w1-join" in lines[0]
+    assert "command FAILED in 0.0 s" in lines[0]
+
+
+# The whole stand-in, with commands of this host
+
+PROGRAM = """
+import os
+import pulumi
+from pulumi_command import local
+
+def explain(args):
+    pulumi.log.error("hook heard: " + args.errors[0])
+    return False
+
+trace = pulumi.Config().require("trace")
+
+class Part(pulumi.ComponentResource):
+    def __init__(self):
+        super().__init__("test:index:Part", "part")
+        self.many = [
+            local.Command(
+                f"many{i}",
+                create=f"sleep 0.5; echo {i}",
+                delete=f"echo many{i} >>{trace}",
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+            for i in range(8)
+        ]
+        self.last = local.Command(
+            "last",
+            create="cat; echo quiet >&2",
+            delete=f"echo last >>{trace}",
+            stdin=pulumi.Output.secret("hidden"),
+            logging="none",
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=self.many, additional_secret_outputs=["stdout"]
+            ),
+        )
+        self.register_outputs({})
+
+part = Part()
+pulumi.export("sum", pulumi.Output.all(*[c.stdout for c in part.many]).apply("".join))
+pulumi.export("secret", part.last.stdout)
+if os.environ.get("FAIL"):
+    bad = local.Command(
+        "bad",
+        create="echo why >&2; exit 3",
+        opts=pulumi.ResourceOptions(
+            depends_on=[part.last],
+            hooks=pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook("explain", explain)]),
+        ),
+    )
+    after = local.Command(
+        "after", create=f"echo after >>{trace}", opts=pulumi.ResourceOptions(depends_on=[bad])
+    )
+    pulumi.export("after", after.stdout)
+if os.environ.get("UNKNOWN"):
+    pulumi.CustomResource("cloud:index:Thing", "thing", {})
+if os.environ.get("REFUSED"):
+    raise pulumi.RunError("this stack can't be used")
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> StandinEngine:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "Pulumi.yaml").write_text("name: p\nruntime: python\nconfig: {trace: {type: string}}\n")
+    (root / "Pulumi.dev.yaml").write_text(f"config: {{p:trace: {tmp_path}/trace}}\n")
+    (root / "__main__.py").write_text(PROGRAM)
+    return StandinEngine(root, tmp_path / "home")
+
+
+def test_up_gives_outputs_and_down_goes_in_reverse(project: StandinEngine, tmp_path: Path) -> None:
+    lines: list[str] = []
+    began = time.monotonic()
+    assert project.up(lines.append) == {"sum": "01234567", "secret": "hidden"}
+    assert time.monotonic() - began < 3.5  # eight half seconds side by side, and Python's start
+    assert "no diff and no state" in lines[0]
+    assert not [line for line in lines if "hidden" in line or "quiet" in line]
+    project.down(lines.append)
+    order = (tmp_path / "trace").read_text().split()
+    assert order[0] == "last"
+    assert len(order) == 9
+    assert not (tmp_path / "home/scratch").exists()
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+
+
+def test_a_failure_is_told_hooks_hear_it_and_nothing_new_begins(
+    project: StandinEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setenv("FAIL", "1")
+    with pytest.raises(EngineError, match=r"(?s)bad .*Process exited with status 3.*why"):
+        project.up(lines.append)
+    assert [line for line in lines if "hook heard: Process exited with status 3" in line]
+    assert not (tmp_path / "trace").exists()
+    monkeypatch.delenv("FAIL")
+    assert project.up(lines.append)["secret"] == "hidden"
+
+
+def test_what_left_the_program_is_deleted(project: StandinEngine, tmp_path: Path) -> None:
+    project.up(lambda _: None)
+    program = tmp_path / "project/__main__.py"
+    program.write_text(program.read_text().replace("range(8)", "range(7)"))
+    project.up(lambda _: None)
+    assert (tmp_path / "trace").read_text().split() == ["many7"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("UNKNOWN", "has no resource of type cloud:index:Thing"),
+        ("REFUSED", r"^this stack can't be used$"),
+    ],
+)
+def test_errors_of_the_program(
+    project: StandinEngine, monkeypatch: pytest.MonkeyPatch, variable: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(EngineError, match=message):
+        project.up(lambda _: None)
+
+
+def test_a_killed_caller_takes_its_engine_along(project: StandinEngine, tmp_path: Path) -> None:
+    program = tmp_path / "project/__main__.py"
+    program.write_text(program.read_text().replace("sleep 0.5", f"touch {tmp_path}/on; sleep 77"))
+    call = (
+        "from pathlib import Path; from sandbox.engine.standin import StandinEngine; "
+        f"StandinEngine(Path({str(program.parent)!r}), Path({str(tmp_path / 'home')!r})).up()"
+    )
+    caller = subprocess.Popen(
+        [sys.executable, "-c", call], cwd=site.ROOT, stdout=subprocess.DEVNULL
+    )
+    _eventually(lambda: (tmp_path / "on").exists())
+    os.kill(caller.pid, signal.SIGKILL)
+    caller.wait()
+    program.write_text(PROGRAM)
+    _eventually(lambda: _free(tmp_path / "home/lock"))
+    assert project.up(lambda _: None)["secret"] == "hidden"
+
+
+def _free(lock: Path) -> bool:
+    return subprocess.run(["flock", "-n", lock, "true"]).returncode == 0
+
+
+def _eventually(holds: Any) -> None:
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError("not within 10 s")
+
+
+def test_there_is_no_preview_without_the_real_engine(project: StandinEngine) -> None:
+    with pytest.raises(EngineError, match="no preview"):
+        project.preview()
+
+
+def test_the_engine_says_which_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said: list[str] = []
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert choose(said.append).name.startswith("stand-in")
+    (tmp_path / "pulumi").touch(mode=0o755)
+    assert choose(said.append).name == "the Pulumi CLI"
+    assert said == ["engine: stand-in (no `pulumi` on the PATH)", "engine: the Pulumi CLI"]

@@ -1,0 +1,200 @@
+"""The door to the hosts: how long it knocks, what it says through it, what it tells when nobody answers."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.remote import dial_retries
+from tests.unit.graph import LOG, run_program
+from tests.unit.stacks import ROOT
+
+
+@pytest.fixture(autouse=True)
+def from_the_projects_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+# --- how long a host is tried ------------------------------------------------------------------
+
+
+def pauses(count: int) -> float:
+    """What pulumi-command waits between that many retries, in all: 0.1 s, half as long again, at most 5 s."""
+    pause = itertools.accumulate(range(count), lambda p, _: min(p * 1.5, 5.0), initial=0.1)
+    return sum(itertools.islice(pause, count))
+
+
+@given(st.integers(5, 3600))
+def test_a_host_that_refuses_at_once_is_tried_for_the_bound_and_no_longer(seconds: int) -> None:
+    retries = dial_retries(seconds)
+    assert retries >= 1
+    assert pauses(retries) <= seconds
+    assert pauses(retries + 1) > seconds, "one more would have fitted"
+
+
+@given(st.integers(5, 3599))
+def test_a_longer_bound_is_never_fewer_tries(seconds: int) -> None:
+    assert dial_retries(seconds) <= dial_retries(seconds + 1)
+
+
+# --- command lines -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lines() -> dict[str, dict[str, Any]]:
+    """``create`` and ``delete`` of every command; w1 is logged in to by another user than root."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        graph = run_program({"nodes.w1.user": "debian"}, preview=True)
+    return {name: graph.inputs(name) for name in graph.of_type("command:remote:Command")}
+
+
+def test_lines_are_one_short_line_of_words(lines: dict[str, dict[str, Any]]) -> None:
+    for inputs in lines.values():
+        assert "\n" not in inputs["create"]
+        assert len(inputs["create"]) < 300
+        *_, script, phase = itertools.takewhile(
+            lambda word: "=" not in word, shlex.split(inputs["create"])
+        )
+        assert script == ".own-kubernetes/scripts/run.sh"
+        assert (ROOT / "cluster/nodes/scripts" / f"{phase}.sh").exists()
+
+
+def test_a_user_other_than_root_gets_sudo_without_a_question(
+    lines: dict[str, dict[str, Any]],
+) -> None:
+    for name, inputs in lines.items():
+        prefix = ["sudo", "-n", "bash"] if name.startswith("w1-") else ["bash"]
+        assert shlex.split(inputs["create"])[: len(prefix)] == prefix
+
+
+def home(tmp_path: Path, *, prepared: bool, status: int = 0) -> Path:
+    """A login user's home on a host; run.sh there notes its words."""
+    scripts = tmp_path / ".own-kubernetes" / "scripts"
+    if prepared:
+        scripts.mkdir(parents=True)
+        (scripts / "run.sh").write_text(
+            f'printf "%s\\n" "$@" >{tmp_path}/words; cat >{tmp_path}/stdin; exit {status}\n'
+        )
+    return tmp_path
+
+
+def shell(line: str, folder: Path, stdin: str = "") -> int:
+    """Run a line as sshd does, in the login user's home."""
+    return subprocess.run(
+        ["sh", "-c", line], cwd=folder, input=stdin, text=True, check=False, timeout=10
+    ).returncode
+
+
+def test_words_arrive_at_the_host_as_they_are(
+    lines: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = home(tmp_path, prepared=True)
+    assert shell(lines["w2-join"]["create"], folder, "the key") == 0
+    words = (folder / "words").read_text().splitlines()
+    assert words[:4] == [
+        "join", "KUBERNETES_VERSION=1.36.4", "CLUSTER=own-kubernetes", "NODE=w2",
+    ]  # fmt: skip
+    assert (folder / "stdin").read_text() == "the key"
+
+
+UNDONE = ("cp1-prepare", "cp1-init", "w2-prepare", "w2-join")
+
+
+@pytest.mark.parametrize("name", UNDONE)
+def test_undoing_a_host_that_was_wiped_succeeds(
+    lines: dict[str, dict[str, Any]], tmp_path: Path, name: str
+) -> None:
+    assert shell(lines[name]["delete"], home(tmp_path, prepared=False)) == 0
+
+
+@pytest.mark.parametrize("name", UNDONE)
+def test_undo_reads_nothing_and_only_the_last_one_takes_the_scripts_away(
+    lines: dict[str, dict[str, Any]], tmp_path: Path, name: str
+) -> None:
+    folder = home(tmp_path, prepared=True)
+    assert shell(lines[name]["delete"], folder, "not for it") == 0
+    assert (folder / "stdin").read_text() == ""
+    is_last = name.endswith("-prepare")
+    assert (folder / "words").read_text().split()[0] == ("restore" if is_last else "leave")
+    assert (folder / ".own-kubernetes").exists() != is_last
+
+
+@pytest.mark.parametrize("name", UNDONE)
+def test_a_failed_undo_fails_and_may_be_done_again(
+    lines: dict[str, dict[str, Any]], tmp_path: Path, name: str
+) -> None:
+    folder = home(tmp_path, prepared=True, status=3)
+    assert shell(lines[name]["delete"], folder) != 0
+    assert (folder / ".own-kubernetes" / "scripts" / "run.sh").exists()
+
+
+# --- nobody answers ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The error hooks that the program registers, by name."""
+    found: dict[str, Any] = {}
+
+    class Noted(pulumi.ErrorHook):
+        def __init__(self, name: str, func: Any) -> None:
+            found[name] = func
+            super().__init__(name, func)
+
+    monkeypatch.setattr(pulumi, "ErrorHook", Noted)
+    return found
+
+
+def told(hooks: dict[str, Any], error: str, caplog: pytest.LogCaptureFixture) -> str:
+    """What the user is told when a resource of w1 ends in an error."""
+    program = pulumi.export  # the program's last act; the hook is called while the engine is there
+
+    def export_and_fail(name: str, value: Any) -> None:
+        program(name, value)
+        if name == "url":
+            again = hooks["w1-unreachable"](
+                pulumi.ErrorHookArgs("urn", "id", "w1-scripts", "command:remote:CopyToRemote", errors=[error])
+            )
+            assert again is False, "the engine tries again by itself"
+
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.ERROR, LOG.name):
+        patch.setattr(pulumi, "export", export_and_fail)
+        run_program(
+            {"nodes.w1.user": "debian", "nodes.w1.port": 2222, "sshTimeoutSeconds": 90},
+            preview=True,
+        )
+    return "\n".join(record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "after 20 failed attempts: dial tcp 10.0.0.21:2222: connect: no route to host",
+        "after 20 failed attempts: ssh: handshake failed: ssh: host key mismatch",
+        "context deadline exceeded",
+    ],
+)
+def test_an_unreachable_host_is_named_with_port_user_and_bound(
+    hooks: dict[str, Any], caplog: pytest.LogCaptureFixture, error: str
+) -> None:
+    text = told(hooks, error, caplog)
+    assert text.startswith("w1: no SSH login as debian at 10.0.0.21 port 2222")
+    assert "tried for up to 90 s (sshTimeoutSeconds)" in text
+    assert re.search(r"Expected: .*host key.* Remedy: .*`ssh -p 2222 debian@10.0.0.21`", text)
+
+
+def test_other_errors_are_not_explained_as_unreachable(
+    hooks: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert told(hooks, "Process exited with status 1: running ...", caplog) == ""
