@@ -22,7 +22,7 @@ nodes = Nodes("nodes", stack.settings, machines, root)
 access = ApiAccess("access", stack.settings.cluster_name, nodes)
 NodeLabels("labels", stack.settings, access, nodes)
 
-flannel = Flannel("flannel", stack.settings.pod_cidr, access)
+flannel = Flannel("flannel", stack.settings, access)
 metallb = MetalLB("metallb", stack.settings, access, nodes)
 ingress = NginxIngress("nginx", stack.settings, access)
 hello = HelloWorld("hello", stack.settings, access, metallb.announcement, ingress.release)

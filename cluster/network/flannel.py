@@ -7,7 +7,6 @@ Written as typed resources after Flannel's own manifest of the pinned version
 from __future__ import annotations
 
 import json
-from ipaddress import IPv4Network
 from typing import Any
 
 import pulumi
@@ -15,6 +14,7 @@ import pulumi_kubernetes as k8s
 
 from cluster import versions
 from cluster.access import ApiAccess
+from cluster.settings import Settings
 
 NAMESPACE = "kube-flannel"
 LABELS = {"app": "flannel", "tier": "node", "k8s-app": "flannel"}
@@ -28,19 +28,25 @@ CNI_CONFIG = {
 }
 
 
+INSTALL_CNI_CONFIG = (
+    "until [ -s /run/flannel/subnet.env ]; do sleep 0.1; done; exec /opt/bin/install-conf "
+    "/etc/kube-flannel/cni-conf.json /etc/cni/net.d/10-flannel.conflist"
+)
+
+
 class Flannel(pulumi.ComponentResource):
     """Flannel's namespace, rights, configuration and DaemonSet.
 
     Args:
         name: prefix of the resources' names.
-        pod_cidr: the pods' network, the one that kubeadm was given.
+        settings: the pods' network, the one that kubeadm was given, and the API's endpoint.
         access: the cluster's API.
     """
 
     def __init__(
         self,
         name: str,
-        pod_cidr: IPv4Network,
+        settings: Settings,
         access: ApiAccess,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -65,7 +71,7 @@ class Flannel(pulumi.ComponentResource):
                 "cni-conf.json": json.dumps(CNI_CONFIG, indent=2),
                 "net-conf.json": json.dumps(
                     {
-                        "Network": str(pod_cidr),
+                        "Network": str(settings.pod_cidr),
                         "EnableNFTables": False,
                         "Backend": {"Type": "vxlan"},
                     },
@@ -79,7 +85,7 @@ class Flannel(pulumi.ComponentResource):
             metadata={"name": "kube-flannel-ds", "namespace": NAMESPACE, "labels": LABELS},
             spec={
                 "selector": {"match_labels": {"app": "flannel"}},
-                "template": {"metadata": {"labels": LABELS}, "spec": _pod()},
+                "template": {"metadata": {"labels": LABELS}, "spec": _pod(settings.endpoint)},
             },
             opts=access.options(self, [*account, config]),
         )
@@ -115,7 +121,7 @@ class Flannel(pulumi.ComponentResource):
         return [account, role, binding]
 
 
-def _pod() -> Any:
+def _pod(endpoint: str) -> Any:
     image = f"ghcr.io/flannel-io/flannel:{versions.FLANNEL}"
     plugin = f"ghcr.io/flannel-io/flannel-cni-plugin:{versions.FLANNEL_CNI_PLUGIN}"
     return {
@@ -133,7 +139,7 @@ def _pod() -> Any:
                 "volume_mounts": [{"name": "cni-plugin", "mount_path": "/opt/cni/bin"}],
             },
         ],
-        "containers": [_container(image)],
+        "containers": [_container(image, endpoint)],
         "volumes": [
             {"name": "run", "host_path": {"path": "/run/flannel"}},
             {"name": "cni-plugin", "host_path": {"path": "/opt/cni/bin"}},
@@ -147,25 +153,16 @@ def _pod() -> Any:
     }
 
 
-def _container(image: str) -> Any:
+def _container(image: str, endpoint: str) -> Any:
+    host, _, port = endpoint.rpartition(":")
     return {
         "name": "kube-flannel",
         "image": image,
         "command": ["/opt/bin/flanneld"],
         "args": ["--ip-masq", "--kube-subnet-mgr", "--iface=$(NODE_IP)"],
         # Upstream installs the CNI configuration before flanneld starts: the node counts as Ready
-        # too early, and its first pods fail and wait 10 s for their next try.
-        "lifecycle": {
-            "post_start": {
-                "exec_": {
-                    "command": [
-                        "/opt/bin/install-conf",
-                        "/etc/kube-flannel/cni-conf.json",
-                        "/etc/cni/net.d/10-flannel.conflist",
-                    ]
-                }
-            }
-        },
+        # before it can connect pods, and the first ones fail and wait 10 s for their next try.
+        "lifecycle": {"post_start": {"exec_": {"command": ["sh", "-c", INSTALL_CNI_CONFIG]}}},
         "resources": {"requests": {"cpu": "100m", "memory": "50Mi"}},
         "security_context": {
             "privileged": False,
@@ -175,6 +172,10 @@ def _container(image: str) -> Any:
             _field("POD_NAME", "metadata.name"),
             _field("POD_NAMESPACE", "metadata.namespace"),
             _field("NODE_IP", "status.hostIP"),
+            # Not through the Service's address: kube-proxy may not serve that yet, and a connection
+            # begun before it does hangs for 30 s.
+            {"name": "KUBERNETES_SERVICE_HOST", "value": host},
+            {"name": "KUBERNETES_SERVICE_PORT", "value": port},
             {"name": "EVENT_QUEUE_DEPTH", "value": "5000"},
             {"name": "CONT_WHEN_CACHE_NOT_READY", "value": "false"},
         ],

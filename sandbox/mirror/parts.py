@@ -291,6 +291,8 @@ def _flannel_images() -> list[Image]:
             f"flannel-io/flannel:{versions.FLANNEL}",
             File("opt/bin/flanneld", build.command("flannel")),
             File("opt/bin/install-conf", build.command("install_conf")),
+            File("bin/sh", busybox),  # as in Flannel's own image
+            File("bin/sleep", busybox),
         ),
         # Its one use is to be copied onto the node by its own `cp`.
         _static(cni, "flannel", plugin.command("flannel"), File("bin/cp", busybox)),

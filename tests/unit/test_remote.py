@@ -164,7 +164,9 @@ def told(hooks: dict[str, Any], error: str, caplog: pytest.LogCaptureFixture) ->
         program(name, value)
         if name == "url":
             again = hooks["w1-unreachable"](
-                pulumi.ErrorHookArgs("urn", "id", "w1-scripts", "command:remote:CopyToRemote", errors=[error])
+                pulumi.ErrorHookArgs(
+                    "urn", "id", "w1-scripts", "command:remote:CopyToRemote", errors=[error]
+                )
             )
             assert again is False, "the engine tries again by itself"
 

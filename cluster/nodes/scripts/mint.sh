@@ -8,8 +8,15 @@ source "$(dirname "$(readlink -f "$0")")/lib.sh"
 export KUBECONFIG=$ADMIN
 DESCRIPTION="own-kubernetes: one join"
 
+# A kubelet that joins before certificates are signed goes on without one for 5 s, and then finds its first
+# pods waiting for caches that are in a long back-off: better to join a moment later.
+controllers_run() {
+  [[ -n $(kubectl get nodes --output=jsonpath='{.items[0].spec.podCIDR}') ]]
+}
+
 mint() {
   local token ca endpoint
+  wait_for 60 "the controller manager" controllers_run || true
   token=$(kubeadm token create --ttl=15m --description="$DESCRIPTION")
   ca=$(base64 --wrap=0 /etc/kubernetes/pki/ca.crt)
   endpoint=$(awk '$1 == "server:" {print $2}' "$ADMIN")
