@@ -22,10 +22,10 @@ nodes = Nodes("nodes", stack.settings, machines, root)
 access = ApiAccess("access", stack.settings.cluster_name, nodes)
 NodeLabels("labels", stack.settings, access, nodes)
 
-flannel = Flannel("flannel", stack.settings, access)
-metallb = MetalLB("metallb", stack.settings, access, nodes)
+Flannel("flannel", stack.settings, access)
+MetalLB("metallb", stack.settings, access, nodes)
 ingress = NginxIngress("nginx", stack.settings, access)
-hello = HelloWorld("hello", stack.settings, access, metallb.announcement, ingress.release)
+hello = HelloWorld("hello", stack.settings, access, ingress.release)
 
 pulumi.export("kubeconfig", access.kubeconfig)
 pulumi.export("url", f"http://{stack.settings.hello_host}/")

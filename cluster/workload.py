@@ -24,7 +24,6 @@ class HelloWorld(pulumi.ComponentResource):
         name: prefix of the resources' names.
         settings: host name, image and replicas.
         access: the cluster's API.
-        balancing: what gives the Service an address.
         ingress: the ingress controller.
 
     Attributes:
@@ -37,7 +36,6 @@ class HelloWorld(pulumi.ComponentResource):
         name: str,
         settings: Settings,
         access: ApiAccess,
-        balancing: pulumi.Resource,
         ingress: pulumi.Resource,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -69,7 +67,8 @@ class HelloWorld(pulumi.ComponentResource):
                 "selector": LABELS,
                 "ports": [{"name": "http", "port": 80, "target_port": CONTAINER_PORT}],
             },
-            opts=access.options(self, [deployment, balancing]),
+            # Waits for its address by itself, so that it settles while load balancing comes up.
+            opts=access.options(self, [deployment]),
         )
         route = k8s.networking.v1.Ingress(
             f"{name}-ingress",
@@ -99,6 +98,14 @@ def _rule(host: str) -> Any:
 def _pod(image: str) -> Any:
     return {
         "automount_service_account_token": False,
+        "topology_spread_constraints": [
+            {
+                "max_skew": 1,
+                "topology_key": "kubernetes.io/hostname",
+                "when_unsatisfiable": "ScheduleAnyway",
+                "label_selector": {"match_labels": LABELS},
+            }
+        ],
         "security_context": {
             "run_as_non_root": True,
             "run_as_user": 65532,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
@@ -73,6 +74,7 @@ def down(log: Log = print) -> None:
             log(f"the stack goes with its machines, as destroying it failed: {error}")
     mirror.stop()
     machines.down(log)
+    shutil.rmtree(site.STATE, ignore_errors=True)
     left = machines.leftovers()
     if left:
         raise RuntimeError(f"left behind: {', '.join(left)}")

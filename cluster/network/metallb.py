@@ -20,6 +20,17 @@ NAMESPACE = "metallb-system"
 REPOSITORY = "https://metallb.github.io/metallb"
 
 
+PROBE = {"initialDelaySeconds": 1, "periodSeconds": 2}
+"""The chart's own looks first after 10 s, and then every 10."""
+
+VALUES = {
+    # Layer 2 only: no BGP daemon beside the speaker.
+    "frrk8s": {"enabled": False},
+    "speaker": {"frr": {"enabled": False}, "readinessProbe": PROBE},
+    "controller": {"readinessProbe": PROBE},
+}
+
+
 class MetalLB(pulumi.ComponentResource):
     """MetalLB's release, one address pool from the settings, and its announcement.
 
@@ -60,8 +71,7 @@ class MetalLB(pulumi.ComponentResource):
             f"{name}-release",
             name="metallb",
             namespace=NAMESPACE,
-            # Layer 2 only: no BGP daemon beside the speaker.
-            values={"frrk8s": {"enabled": False}, "speaker": {"frr": {"enabled": False}}},
+            values=VALUES,
             timeout=300,
             **chart_source(
                 settings, "metallb", versions.METALLB, chart="metallb", repository=REPOSITORY

@@ -250,7 +250,7 @@ def _call(
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
             process.kill()
-            text = f"no end within its timeout; so far it said:\n{streams.text()}"
+            text = f"context deadline exceeded: no end within its timeout; so far it said:\n{streams.text()}"
             raise SshError(text) from None
         finally:
             for thread in threads:

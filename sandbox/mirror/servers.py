@@ -121,6 +121,10 @@ def _registry_settings() -> dict[str, object]:
     }
 
 
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""Kept, as Python warns of a process that is forgotten while it runs; these outlive this one."""
+
+
 def _start(server: Server) -> None:
     _STATE.mkdir(parents=True, exist_ok=True)
     with (_STATE / f"{server.name}.log").open("ab") as log:
@@ -133,6 +137,7 @@ def _start(server: Server) -> None:
             env={**os.environ, **server.environment},
             start_new_session=True,
         )
+    _STARTED.append(process)
     server.pid_file.write_text(f"{process.pid} {_started(process.pid)}")
 
 

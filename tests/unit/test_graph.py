@@ -123,10 +123,9 @@ def test_pods_of_ours_wait_for_the_nodes_that_may_run_them(graph: Graph) -> None
         assert {"w1-join", "w2-join"} <= graph.all_dependencies(name)
 
 
-def test_pools_wait_for_the_webhook_and_services_for_pools(graph: Graph) -> None:
+def test_pools_wait_for_the_webhook_and_routes_for_the_ingress(graph: Graph) -> None:
     assert "metallb-release" in graph.dependencies("cp1-webhook")
     assert "cp1-webhook" in graph.dependencies("metallb-pool")
-    assert {"metallb-pool", "metallb-announcement"} <= graph.all_dependencies("hello-service")
     assert "nginx-release" in graph.all_dependencies("hello-ingress")
 
 

@@ -8,6 +8,7 @@ export CONFIG=/etc/own-kubernetes            # what the program wants of this ho
 export STATE=/var/lib/own-kubernetes         # what was found here and what was done, for restore
 export RUNTIME=/run/own-kubernetes           # secrets and results in flight: memory only, root only
 export ADMIN=/etc/kubernetes/admin.conf
+export KUBECACHEDIR=$RUNTIME/kubectl         # nothing of ours in a home
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 exec 3>&2 # stderr, also from within a step

@@ -132,7 +132,7 @@ fetch_keys() { # lines "PATH URL FINGERPRINT": from the internet, accepted only 
 
 wanted_packages() {
   printf '%s\n' "containerd.io=$CONTAINERD_VERSION-*" {kubeadm,kubelet,kubectl}="$KUBERNETES_VERSION-*" \
-    "cri-tools=${KUBERNETES_VERSION%.*}.*" nftables conntrack ethtool socat iptables openssh-client
+    cri-tools nftables conntrack ethtool socat iptables openssh-client
 }
 
 install_packages() {

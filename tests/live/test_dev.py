@@ -1,0 +1,272 @@
+"""The dev stack on sandbox machines, from bare hosts to the page and back, on every engine there is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import versions
+from sandbox import dev, machines, mirror, site
+from sandbox.engine import Engine, EngineError
+from sandbox.engine.real import RealEngine
+from sandbox.engine.standin import StandinEngine
+
+OUTSIDE = IPv4Address("10.77.0.250")
+NODES = ("cp1", "w1", "w2")
+DNS_SERVICE = "10.96.0.10"
+
+FOUND = r"""
+dpkg-query --show --showformat '${Package} ${Version}\n'
+find /etc /usr/local /opt /root /home /srv /var/lib -xdev \( -type f -o -type l \) \
+  -not -path '/var/lib/dpkg/*' -not -path '/var/lib/apt/*' -not -path '/var/lib/systemd/*' \
+  -not -path '/var/lib/ucf/*' -not -path '/var/lib/sudo/*' -not -path '/var/lib/private/*' \
+  -not -name ld.so.cache -not -path /etc/mtab -not -name '*.pyc' | sort | xargs -d '\n' sha256sum 2>/dev/null
+find /etc/kubernetes /etc/cni /opt /var/lib/kubelet /var/lib/etcd /var/lib/containerd /run/own-kubernetes \
+  /usr/local/lib/own-kubernetes /var/log/own-kubernetes -maxdepth 1 2>/dev/null
+sysctl -n net.ipv4.ip_forward
+ip -brief link | awk '{print $1}' | sed 's/@.*//'
+cat /etc/fstab
+systemctl list-units --failed --plain --no-legend
+iptables-save 2>/dev/null | grep -c . || true
+"""
+"""Prints all of a host that the program could have changed."""
+
+DNS_QUERY = """
+import socket, struct
+name = b"".join(bytes([len(p)]) + p for p in b"hello-world.hello-world.svc.cluster.local".split(b"."))
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5)
+s.sendto(struct.pack(">6H", 7, 256, 1, 0, 0, 0) + name + bytes([0, 0, 1, 0, 1]), ("%s", 53))
+print(socket.inet_ntoa(s.recv(512)[-4:]))
+"""
+"""Asks the cluster's DNS for the Service's address, without a resolver library."""
+
+
+@dataclass
+class Stack:
+    """A stack that is up, and how its hosts were found."""
+
+    engine: Engine
+    outputs: dict[str, Any]
+    found: dict[str, str]
+
+
+@pytest.fixture(scope="module", params=["stand-in", "real engine"])
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    if os.geteuid():
+        pytest.skip("only root can make machines")
+    if request.param == "real engine" and not shutil.which("pulumi"):
+        pytest.skip("no `pulumi` on the PATH: previews, diffs and deletes were not tested")
+    if left := machines.leftovers():
+        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
+    engine: Engine = RealEngine() if request.param == "real engine" else StandinEngine()
+    try:
+        dev.start_site()
+        found = {name: on(name, FOUND) for name in NODES}
+        outputs = engine.up()
+        site.KUBECONFIG.touch(mode=0o600)
+        site.KUBECONFIG.write_text(outputs["kubeconfig"])
+        yield Stack(engine, outputs, found)
+    finally:
+        mirror.stop()
+        machines.down()
+        shutil.rmtree(site.STATE, ignore_errors=True)
+    assert machines.leftovers() == []
+
+
+def on(machine: str, command: str, *, check: bool = True) -> str:
+    return machines.ssh(machine, command, check=check, timeout=120).stdout.strip()
+
+
+def kubectl(*words: str) -> Any:
+    command = [
+        str(mirror.tool("kubectl")),
+        f"--kubeconfig={site.KUBECONFIG}",
+        *words,
+        "--output=json",
+    ]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def eventually(check: Callable[[], bool], seconds: float = 90) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if check():
+                return True
+        except (OSError, subprocess.SubprocessError):
+            pass
+        time.sleep(0.5)
+    return False
+
+
+def ready(node: Any) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
+
+
+def hello_pods() -> dict[str, Any]:
+    """One pod of the page for each node that has any."""
+    items = kubectl("--namespace=hello-world", "get", "pods")["items"]
+    return {pod["spec"]["nodeName"]: pod for pod in items}
+
+
+def in_pod(pod: Any, command: str) -> str:
+    """Run a command of the pod's node in the pod's network."""
+    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    pid = f"$(crictl inspect --output go-template --template '{{{{.info.pid}}}}' {container})"
+    return on(pod["spec"]["nodeName"], f"nsenter --target {pid} --net {command}")
+
+
+def test_the_page_answers_by_host_name_at_the_ingress(stack: Stack) -> None:
+    status, body = dev.get(stack.outputs["ingressAddress"], "hello.example.com")
+    assert (status, body.splitlines()[0]) == (200, "Hello, world!")
+    assert stack.outputs["url"] == "http://hello.example.com/"
+    assert stack.outputs["dnsRecord"] == f"hello.example.com. A {stack.outputs['ingressAddress']}"
+
+
+def test_another_host_name_is_not_found(stack: Stack) -> None:
+    assert dev.get(stack.outputs["ingressAddress"], "other.example.com")[0] == 404
+
+
+def test_the_service_answers_at_its_own_address(stack: Stack) -> None:
+    assert stack.outputs["serviceAddress"] != stack.outputs["ingressAddress"]
+    status, body = dev.get(stack.outputs["serviceAddress"], "anything")
+    assert (status, body.splitlines()[0]) == (200, "Hello, world!")
+
+
+def test_every_node_is_ready_at_the_wanted_version(stack: Stack) -> None:
+    nodes = kubectl("get", "nodes")["items"]
+    assert sorted(node["metadata"]["name"] for node in nodes) == sorted(NODES)
+    assert all(map(ready, nodes))
+    assert {n["status"]["nodeInfo"]["kubeletVersion"] for n in nodes} == {f"v{versions.KUBERNETES}"}
+    assert kubectl("get", "node", "w2")["metadata"]["labels"]["example.com/disk"] == "fast"
+
+
+def test_pods_reach_pods_on_other_nodes_and_dns(stack: Stack) -> None:
+    pods = hello_pods()
+    assert len(pods) == 2, "the page's pods are spread over the nodes"
+    here, there = pods.values()
+    address = there["status"]["podIP"]
+    assert "Hello, world!" in in_pod(here, f"curl -sS --max-time 5 http://{address}:8080/")
+    service = kubectl("--namespace=hello-world", "get", "service", "hello-world")
+    answer = in_pod(here, f"python3 -c '{DNS_QUERY % DNS_SERVICE}'")
+    assert answer == service["spec"]["clusterIP"]
+
+
+def api_answers(run: Callable[[list[str]], subprocess.CompletedProcess[str]]) -> bool:
+    url = "https://10.77.0.11:6443/version"
+    return run(["curl", "--silent", "--insecure", "--max-time", "3", url]).returncode == 0
+
+
+def test_the_api_answers_administrators_and_nodes_and_nobody_else(stack: Stack) -> None:
+    assert api_answers(lambda words: subprocess.run(words, capture_output=True, text=True))
+    assert api_answers(lambda words: machines.ssh("w1", " ".join(words), check=False))
+    with machines.outsider(OUTSIDE) as run:
+        assert run(["bash", "-c", "</dev/tcp/10.77.0.11/22"]).returncode == 0, "SSH is open to it"
+        assert not api_answers(run)
+
+
+def test_kube_proxy_answers_arp_strictly(stack: Stack) -> None:
+    config = kubectl("--namespace=kube-system", "get", "configmap", "kube-proxy")["data"]
+    assert yaml.safe_load(config["config.conf"])["ipvs"]["strictARP"] is True
+
+
+def test_no_join_secret_is_left(stack: Stack) -> None:
+    secrets = kubectl("--namespace=kube-system", "get", "secrets")["items"]
+    assert [s for s in secrets if s["type"] == "bootstrap.kubernetes.io/token"] == []
+    for name in NODES:
+        assert on(name, "find /run/own-kubernetes -name 'join*' -o -name discovery.yaml") == ""
+    assert site.KUBECONFIG.stat().st_mode & 0o077 == 0
+
+
+def test_the_join_key_can_do_nothing_else(stack: Stack) -> None:
+    on("cp1", "cp /var/lib/own-kubernetes/join-key /root/key && chmod 600 /root/key")
+    ssh = "ssh -i /root/key -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=no"
+    asked = machines.ssh(
+        "cp1", f"{ssh} root@10.77.0.11 cat /etc/kubernetes/admin.conf", check=False
+    )
+    on("cp1", "rm -f /root/key /root/.ssh/known_hosts")
+    assert asked.returncode != 0
+    assert asked.stdout == ""
+    assert "this key is for joining hosts only" in asked.stderr
+
+
+def running_state() -> dict[str, str]:
+    """What a run that changes nothing leaves as it is: boots, containers, files, objects."""
+    files = (
+        "find /etc /usr/local/lib/own-kubernetes -xdev -type f | sort | xargs -d '\\n' sha256sum"
+    )
+    hosts = {
+        name: on(name, f"cat /proc/sys/kernel/random/boot_id; crictl ps -q | sort; {files}")
+        for name in NODES
+    }
+    kinds = "deployments,daemonsets,services,ingresses,ipaddresspools.metallb.io"
+    objects = kubectl("get", kinds, "--all-namespaces")["items"]
+    generations = {o["metadata"]["uid"]: o["metadata"].get("generation") for o in objects}
+    return {**hosts, "objects": json.dumps(generations, sort_keys=True)}
+
+
+def test_a_second_run_changes_nothing(stack: Stack) -> None:
+    before = running_state()
+    if isinstance(stack.engine, RealEngine):
+        assert set(stack.engine.preview()) == {"same"}
+    again = stack.engine.up()
+    assert again["ingressAddress"] == stack.outputs["ingressAddress"]
+    assert running_state() == before
+
+
+def test_hosts_are_still_right_after_a_reboot(stack: Stack) -> None:
+    for name in ("cp1", "w1"):
+        machines.reboot(name)
+    assert eventually(lambda: all(map(ready, kubectl("get", "nodes")["items"])))
+    for name in ("cp1", "w1"):
+        assert on(name, "cat /proc/swaps | wc -l") == "1", "a heading only"
+        assert on(name, "grep -c '^[^#].*swap' /etc/fstab", check=False) == "0"
+        forward = "net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables"
+        assert on(name, f"sysctl -n {forward}").split() == ["1", "1"]
+        assert on(name, "systemctl is-active containerd kubelet") == "active\nactive"
+        modules = on(name, "cat /etc/modules-load.d/own-kubernetes.conf").split()
+        assert modules == ["overlay", "br_netfilter"]
+        assert on(name, "systemctl is-failed systemd-modules-load", check=False) != "failed"
+    with machines.outsider(OUTSIDE) as run:
+        assert not api_answers(run)
+    assert dev.fetch_page(stack.outputs["ingressAddress"], "hello.example.com", 120)
+
+
+def test_an_unreachable_host_is_named(stack: Stack, tmp_path: Path) -> None:
+    for name in ("__main__.py", "cluster", "Pulumi.yaml", ".venv", ".sandbox"):
+        (tmp_path / name).symlink_to(site.ROOT / name)
+    file = yaml.safe_load((site.ROOT / "Pulumi.dev.yaml").read_text())
+    host_key = machines.host_key("cp1")
+    gone = {"role": "control-plane", "address": "10.77.0.99", "hostKey": host_key}
+    file["config"] |= {
+        "own-kubernetes:nodes": {"gone": gone},
+        "own-kubernetes:scheduleOnControlPlanes": True,
+        "own-kubernetes:sshTimeoutSeconds": 8,
+    }
+    (tmp_path / "Pulumi.dev.yaml").write_text(yaml.safe_dump(file))
+    kind = RealEngine if isinstance(stack.engine, RealEngine) else StandinEngine
+    other = kind(tmp_path, tmp_path / "engine")
+    told: list[str] = []
+    began = time.monotonic()
+    with pytest.raises(EngineError) as caught:
+        other.up(told.append)
+    assert time.monotonic() - began < 8 + 20
+    text = "\n".join([*told, str(caught.value)])
+    assert "gone: no SSH login as root at 10.77.0.99 port 22, tried for up to 8 s" in text
+
+
+def test_down_leaves_the_hosts_as_they_were_found(stack: Stack) -> None:
+    stack.engine.down()
+    for name in NODES:
+        assert on(name, FOUND).splitlines() == stack.found[name].splitlines()
