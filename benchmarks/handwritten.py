@@ -164,20 +164,14 @@ def _write_host(root: Path, files: Mapping[str, str]) -> None:
 
 
 def _kubeadm_config(settings: Settings, machine: Machine) -> str:
-    """The program's, but for the token: one that the script makes, found as kubeadm's manual says."""
+    """The program's, but for the token, which the script makes ahead, and where files lie."""
     if machine.role == "control-plane":
         init, cluster, *rest = yaml.safe_load_all(kubeadm.init_config(settings, machine.name))
         init["bootstrapTokens"] = [{"token": "@TOKEN@", "ttl": "15m0s"}]
         cluster["kubernetesVersion"] = f"v{settings.kubernetes_version}"
         return yaml.safe_dump_all([init, cluster, *rest], sort_keys=False)
     join: dict[str, Any] = yaml.safe_load(kubeadm.join_config(settings, machine.name))
-    join["discovery"] = {
-        "bootstrapToken": {
-            "token": "@TOKEN@",
-            "apiServerEndpoint": settings.endpoint,
-            "caCertHashes": ["sha256:@CA_HASH@"],
-        }
-    }
+    join["discovery"]["file"]["kubeConfigPath"] = "/root/discovery.yaml"
     return yaml.safe_dump(join, sort_keys=False)
 
 

@@ -7,7 +7,7 @@
 #   settings           shell variables: versions, CONTROL_PLANE, WORKERS (host names of ssh.config), ENDPOINT ...
 #   ssh.config         one connection to each host, shared by all commands
 #   hosts/NAME/        files for that host, from its root (containerd, apt source, kernel)
-#   kubeadm/NAME.yaml  kubeadm's configuration, with @TOKEN@ (and for workers @CA_HASH@) to fill in
+#   kubeadm/NAME.yaml  kubeadm's configuration, with @TOKEN@ to fill in
 #   manifests/         Flannel, address pool, hello world
 set -euo pipefail
 umask 077
@@ -73,17 +73,17 @@ init() { # kubeadm's configuration goes by stdin: it holds the token
   on "$CONTROL_PLANE" 'umask 077; cat >/root/kubeadm.yaml; kubeadm init --config /root/kubeadm.yaml --skip-token-print' \
     <<<"${config//@TOKEN@/$token}" >init.log 2>&1 || { tail init.log >&2; return 1; }
   on "$CONTROL_PLANE" cat /etc/kubernetes/admin.conf >kubeconfig
-  hash=$(on "$CONTROL_PLANE" "openssl x509 -pubkey -noout -in /etc/kubernetes/pki/ca.crt |
-    openssl pkey -pubin -outform der | sha256sum | cut --delimiter=' ' --fields=1")
+  # Public: the API's address and CA. With it a join need not wait until the cluster has signed the token.
+  kubectl --namespace=kube-public get configmap cluster-info --output='jsonpath={.data.kubeconfig}' >discovery.yaml
   say "$CONTROL_PLANE: kubeadm init done"
 }
 
 join() { # HOST
   local config
   config=$(<"kubeadm/$1.yaml")
-  config=${config//@TOKEN@/$token}
+  on "$1" 'cat >/root/discovery.yaml' <discovery.yaml
   on "$1" 'umask 077; cat >/root/kubeadm.yaml; kubeadm join --config /root/kubeadm.yaml; rm /root/kubeadm.yaml' \
-    <<<"${config//@CA_HASH@/$hash}" >>"$1.log" 2>&1 || { tail "$1.log" >&2; return 1; }
+    <<<"${config//@TOKEN@/$token}" >>"$1.log" 2>&1 || { tail "$1.log" >&2; return 1; }
   say "$1: joined"
 }
 

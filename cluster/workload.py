@@ -67,14 +67,15 @@ class HelloWorld(pulumi.ComponentResource):
                 "selector": LABELS,
                 "ports": [{"name": "http", "port": 80, "target_port": CONTAINER_PORT}],
             },
-            # Waits for its address by itself, so that it settles while load balancing comes up.
-            opts=access.options(self, [deployment]),
+            # Waits for its address by itself; the provider lets it settle for 10 s in any case, which
+            # pass while load balancing and pods come up.
+            opts=access.options(self, [namespace, *access.workers]),
         )
         route = k8s.networking.v1.Ingress(
             f"{name}-ingress",
             metadata=metadata,
             spec={"ingress_class_name": CLASS, "rules": [_rule(settings.hello_host)]},
-            opts=access.options(self, [service, ingress]),
+            opts=access.options(self, [deployment, service, ingress]),
         )
         self.service_address = service.status.apply(_first_address)
         self.ingress_address = route.status.apply(_first_address)

@@ -16,7 +16,9 @@ from tests.unit.hosts import OS_RELEASES, SCRIPTS, Host
 from tests.unit.sites import rendered
 from tests.unit.stacks import ROOT, dev_stack
 
-ALL_SCRIPTS = sorted([*ROOT.glob("cluster/**/*.sh"), *ROOT.glob("sandbox/**/*.sh")])
+ALL_SCRIPTS = sorted(
+    path for part in ("cluster", "sandbox", "benchmarks") for path in (ROOT / part).rglob("*.sh")
+)
 SUPPORTED = ("debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04")
 PREPARED_FILES = {
     "/etc/modules-load.d/own-kubernetes.conf": "overlay\nbr_netfilter",

@@ -86,7 +86,11 @@ turn_swap_off() {
   local unit
   systemctl daemon-reload
   systemctl list-units --type=swap --all --plain --no-legend | awk '{print $1}' |
-    while read -r unit; do systemctl mask --quiet --now "$unit"; done
+    while read -r unit; do
+      [[ $(systemctl is-enabled "$unit" 2>/dev/null) != masked ]] || continue
+      printf '%s\n' "$unit" >>"$STATE/found/masked"
+      systemctl mask --quiet --now "$unit"
+    done
 }
 
 set_up_kernel() {

@@ -10,8 +10,8 @@ source "$(dirname "$(readlink -f "$0")")/lib.sh"
 restore_swap() {
   sed -i 's/^# own-kubernetes: //' /etc/fstab
   local unit
-  find /etc/systemd/system -maxdepth 1 -name '*.swap' -lname /dev/null -printf '%f\n' |
-    while read -r unit; do systemctl unmask --quiet "$unit"; done
+  while read -r unit; do systemctl unmask --quiet "$unit"; done \
+    < <(cat "$STATE/found/masked" 2>/dev/null)
   systemctl daemon-reload
   while read -r unit; do swapon "$unit" 2>/dev/null || true; done <"$STATE/found/swaps"
 }
