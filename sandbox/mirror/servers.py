@@ -99,6 +99,8 @@ def stop() -> None:
             os.kill(pid, signal.SIGTERM)
             _await_end(server, pid)
         server.pid_file.unlink(missing_ok=True)
+    for process in _STARTED:
+        process.poll()  # tells Python that they have ended
 
 
 def status() -> dict[str, str]:
