@@ -658,7 +658,8 @@ def test_a_login_user_other_than_root_runs_mint_with_sudo(control_plane: Host) -
     control_plane.command("id", "echo root")
     control_plane.run("admit.sh")
     text = control_plane.read("/home/.ssh/authorized_keys")
-    assert text.startswith(f'restrict,command="sudo -n {control_plane.scripts}/mint.sh" ')
+    mint = f'sudo -n {control_plane.scripts}/mint.sh \\"$SSH_ORIGINAL_COMMAND\\"'
+    assert text.startswith(f'restrict,command="{mint}" ')
 
 
 def test_access_prints_the_secrets_as_json(host: Host) -> None:

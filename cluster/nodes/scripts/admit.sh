@@ -12,8 +12,10 @@ memberlist=$STATE/memberlist-key # MetalLB's speakers know each other by it
 [[ -s $memberlist ]] || (umask 077 && openssl rand -base64 96 | tr -d '\n' >"$memberlist")
 [[ -s $key ]] || ssh-keygen -q -t ed25519 -N '' -C own-kubernetes-join -f "$key"
 
-line="restrict,command=\"sudo -n $LIBRARY/mint.sh\" $(cat "$key.pub")"
-[[ $user != root ]] || line=${line/sudo -n /}
+mint=$LIBRARY/mint.sh
+# sudo drops the variable in which sshd hands the request over.
+[[ $user == root ]] || mint="sudo -n $mint \\\"\$SSH_ORIGINAL_COMMAND\\\""
+line="restrict,command=\"$mint\" $(cat "$key.pub")"
 keys=$home/.ssh/authorized_keys
 grep -qxF "$line" "$keys" 2>/dev/null && exit 0
 install -d -m 0700 -o "$user" -g "$(id -gn "$user")" "$home/.ssh"
