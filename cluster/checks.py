@@ -92,7 +92,10 @@ def pool_addresses(settings: Settings) -> Iterator[Problem]:
                 "layer-2 announcements reach no further",
                 "choose free addresses of that network",
             )
-        taken = {**reserved, **{node: f"node {name}" for node, name in _addresses(settings)}}
+        taken = {
+            **reserved,
+            **{a: f"node {name}" for name, node in settings.nodes.items() for a in node.addresses},
+        }
         for address, owner in taken.items():
             if address in pool:
                 yield Problem(
@@ -133,7 +136,7 @@ def node_addresses(settings: Settings) -> Iterator[Problem]:
         if same_place:
             yield _twice(key, node.address, seen[place])
         seen[place] = name
-        if node.private_address is None and not _is_ipv4(node.address):
+        if not node.addresses:
             yield Problem(
                 f"nodes.{name}.privateAddress",
                 "",
@@ -268,22 +271,6 @@ OWNED_LABELS = frozenset(
         "node.kubernetes.io/exclude-from-external-load-balancers",
     }
 )
-
-
-def _addresses(settings: Settings) -> Iterator[tuple[IPv4Address, str]]:
-    for name, node in settings.nodes.items():
-        if node.private_address is not None:
-            yield node.private_address, name
-        if _is_ipv4(node.address):
-            yield IPv4Address(node.address), name
-
-
-def _is_ipv4(text: str) -> bool:
-    try:
-        IPv4Address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _twice(key: str, address: str, other: str) -> Problem:

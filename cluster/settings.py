@@ -84,6 +84,15 @@ def _ipv4_address(value: Any) -> IPv4Address:
         _wrong("an IPv4 address, like 10.0.0.11", "write the address in dotted form")
 
 
+def is_ipv4(text: str) -> bool:
+    """Whether a host is given by its IPv4 address, not by a name."""
+    try:
+        IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _dns_name(value: Any) -> str:
     labels = str(value).split(".")
     if len(str(value)) > DNS_NAME_LIMIT or not all(map(_is_label, labels)):
@@ -240,6 +249,12 @@ class NodeSettings(_Section):
     def internal_address(self) -> IPv4Address:
         """The address that the other nodes use."""
         return self.private_address or IPv4Address(self.address)
+
+    @property
+    def addresses(self) -> list[IPv4Address]:
+        """Every IPv4 address that the node is known to have, the other nodes' one first."""
+        known = [self.private_address] if self.private_address else []
+        return [*known, IPv4Address(self.address)] if is_ipv4(self.address) else known
 
 
 class AptMirror(_Section):

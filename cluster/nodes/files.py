@@ -7,7 +7,7 @@ asks for: prepare.sh knows them, this program does not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -170,15 +170,10 @@ def firewall(settings: Settings) -> str:
     A table of our own: it drops what nobody here asked for and accepts nothing on behalf of others'
     rules, which all stay as they are. Loading it again replaces the whole table at once (nft(8)).
     """
-    nodes: list[IPv4Address] = []
-    for node in settings.nodes.values():
-        nodes.append(node.internal_address)
-        if _ipv4(node.address):
-            nodes.append(IPv4Address(node.address))
     sources: list[IPv4Network | IPv6Network] = [
         *settings.admin_cidrs,
         settings.pod_cidr,
-        *(IPv4Network(address) for address in nodes),
+        *(IPv4Network(a) for node in settings.nodes.values() for a in node.addresses),
     ]
     return "\n".join(
         [
@@ -207,11 +202,3 @@ def _set(name: str, kind: str, networks: list[Any]) -> list[str]:
         *([f"    elements = {{ {elements} }}"] if elements else []),
         "  }",
     ]
-
-
-def _ipv4(text: str) -> bool:
-    try:
-        IPv4Address(text)
-    except ValueError:
-        return False
-    return True
