@@ -8,11 +8,14 @@ prison.
 from sandbox.machines.disks import MachineSpec, host_key
 from sandbox.machines.fleet import (
     console,
+    create,
     down,
     leftovers,
     link_down,
     link_up,
     power_cut,
+    power_off,
+    power_on,
     reboot,
     remove,
     running,
@@ -21,13 +24,16 @@ from sandbox.machines.fleet import (
 from sandbox.machines.image import HOST_PACKAGES, base_image, base_packages, ensure_host_packages
 from sandbox.machines.login import ssh
 from sandbox.machines.network import outsider
+from sandbox.machines.seed import Seed
 
 __all__ = [
     "HOST_PACKAGES",
     "MachineSpec",
+    "Seed",
     "base_image",
     "base_packages",
     "console",
+    "create",
     "down",
     "ensure_host_packages",
     "host_key",
@@ -36,6 +42,8 @@ __all__ = [
     "link_up",
     "outsider",
     "power_cut",
+    "power_off",
+    "power_on",
     "reboot",
     "remove",
     "running",

@@ -12,6 +12,8 @@ from sandbox.machines import disks, login
 ONE = {
     "reboot": (machines.reboot, "have a machine reboot itself, and wait for it"),
     "power-cut": (machines.power_cut, "kill a machine in one instant, and wait until it is back"),
+    "power-off": (machines.power_off, "pull a machine's plug; it stays off"),
+    "power-on": (machines.power_on, "switch a machine on"),
     "link-down": (machines.link_down, "pull a machine's network cable"),
     "link-up": (machines.link_up, "put a machine's network cable back"),
     "remove": (machines.remove, "remove a machine with its disk"),
@@ -56,7 +58,10 @@ def _do(arguments: argparse.Namespace) -> None:
             for name in disks.names():
                 print(name, disks.load(name).address, "on" if name in on else "off")
         case "ssh":
-            os.execvp("ssh", [*login.command_line(arguments.name), *arguments.remote])
+            line = login.command_line(arguments.name)
+            shell = [] if line[0] == "ssh" else ["exec bash --login"]
+            remote = [" ".join(arguments.remote)] if arguments.remote else shell
+            os.execvp(line[0], [*line, *remote])
         case one:
             ONE[one][0](arguments.name)
 

@@ -1,9 +1,10 @@
 """The machines' disks: what a provider's cloud-init would write, laid over the shared image.
 
 ``machines/NAME/`` below the state directory holds ``upper`` and ``work`` (the overlay), ``var-lib``,
-``spec.json``, ``boots`` (how often it was booted), ``unplugged`` (while its link is down) and
-``console.log``. A power cut takes what the machine had in its memory, but not what lies in this
-host's page cache: a file that was written and not synced survives here, where hardware may lose it.
+``spec.json``, ``boots`` (how often it was booted), ``unplugged`` (while its link is down),
+``wiring.json`` (of a server with routed ports) and ``console.log``. A power cut takes what the machine
+had in its memory, but not what lies in this host's page cache: a file that was written and not synced
+survives here, where hardware may lose it.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ import platform
 import shutil
 import subprocess
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from sandbox import site
-from sandbox.machines.network import RESERVED
+from sandbox.machines.network import EDGE, RESERVED
 
 DIRECTORY: Final = site.STATE / "machines"
 
 _FILES: Final = Path(__file__).parent / "files"
+_IDENTITY: Final = Path(__file__).parent / "identity"
 
 # Units that mean nothing on a machine without a kernel and hardware of its own.
 _MASKED: Final = (
@@ -68,8 +72,8 @@ class MachineSpec:
             raise ValueError(f"machine name {self.name!r}: 15 characters at most")
         if self.name in RESERVED or self.name.endswith("-"):
             raise ValueError(f"machine name {self.name!r}: taken by the network, or ends in '-'")
-        ends = (site.HOST, site.NETWORK.network_address, site.NETWORK.broadcast_address)
-        if self.address not in site.NETWORK or self.address in ends:
+        taken = (site.HOST, EDGE, site.NETWORK.network_address, site.NETWORK.broadcast_address)
+        if self.address not in site.NETWORK or self.address in taken:
             raise ValueError(f"{self.name}: {self.address} is no free host of {site.NETWORK}")
         if self.memory_mib < 128 or not 0.1 <= self.cpus <= 1024:
             raise ValueError(f"{self.name}: at least 128 MiB and 0.1 cpus")
@@ -119,8 +123,20 @@ def names() -> list[str]:
     return sorted(name for name in found if not name.endswith(".draft"))
 
 
-def create(spec: MachineSpec, base: Path, login_key: str) -> None:
+def create(
+    spec: MachineSpec,
+    base: Path,
+    login_key: str | None,
+    files: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Make the machine's disk, unless it has one.
+
+    Args:
+        spec: the machine.
+        base: the image's tree.
+        login_key: public key that may log in; with it the disk gets an identity (host key, host
+            name, login). None leaves that to cloud-init, which is switched off otherwise.
+        files: texts by path below the machine's directory, readable by root only.
 
     Raises:
         ValueError: it has one, made for another address, memory or number of processors.
@@ -135,15 +151,26 @@ def create(spec: MachineSpec, base: Path, login_key: str) -> None:
     for part in ("upper", "work", "root"):
         (draft / part).mkdir(parents=True, mode=0o755)
     subprocess.run(["cp", "-a", base / "var/lib", draft / "var-lib"], check=True)
-    _write_upper(draft / "upper", spec, login_key)
+    _write_upper(draft / "upper")
+    if login_key is not None:
+        _write_identity(draft / "upper", spec, login_key)
+    for name, text in files.items():
+        _put(draft, name, text, 0o600)
     described = {**vars(spec), "address": str(spec.address)}
     (draft / "spec.json").write_text(json.dumps(described) + "\n")
     draft.rename(directory)
 
 
 def host_key(name: str) -> str:
-    """The machine's SSH host key as ``ssh-ed25519 BASE64``, from where it was made."""
-    text = (home(name) / "upper/etc/ssh/ssh_host_ed25519_key.pub").read_text()
+    """The machine's SSH host key as ``ssh-ed25519 BASE64``, from its disk.
+
+    Raises:
+        LookupError: it has none (yet), as cloud-init makes the keys of servers at boot.
+    """
+    try:
+        text = (home(name) / "upper/etc/ssh/ssh_host_ed25519_key.pub").read_text()
+    except FileNotFoundError:
+        raise LookupError(f"{name} has no ed25519 host key on its disk") from None
     return " ".join(text.split()[:2])
 
 
@@ -160,18 +187,21 @@ def count_boot(name: str) -> None:
     draft.rename(home(name) / "boots")
 
 
-def _write_upper(upper: Path, spec: MachineSpec, login_key: str) -> None:
-    for source in sorted(_FILES.rglob("*")):
-        if source.is_file():
-            mode = 0o755 if os.access(source, os.X_OK) else 0o644
-            _put(upper, str(source.relative_to(_FILES)), source.read_text(), mode)
-    _put(upper, "etc/hostname", f"{spec.name}\n")
-    _put(upper, "etc/hosts", f"127.0.0.1 localhost\n{spec.address} {spec.name}\n")
+def _write_upper(upper: Path) -> None:
+    _copy(_FILES, upper)
     # Must exist: the kubelet hands it to pods. Nobody answers there, and nobody need.
     _put(upper, "etc/resolv.conf", f"nameserver {site.HOST}\n")
     _put(upper, "etc/machine-id", f"{uuid.uuid4().hex}\n", 0o444)
     for unit in _MASKED.split():
         (upper / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    _write_modules(upper)
+
+
+def _write_identity(upper: Path, spec: MachineSpec, login_key: str) -> None:
+    _copy(_IDENTITY, upper)
+    _put(upper, "etc/cloud/cloud-init.disabled", "")
+    _put(upper, "etc/hostname", f"{spec.name}\n")
+    _put(upper, "etc/hosts", f"127.0.0.1 localhost\n{spec.address} {spec.name}\n")
     _put(upper, "root/.ssh/authorized_keys", login_key, 0o600)
     _put(upper, "home/debian/.ssh/authorized_keys", login_key, 0o600)
     for directory in ("root", "root/.ssh", "home/debian", "home/debian/.ssh"):
@@ -181,13 +211,19 @@ def _write_upper(upper: Path, spec: MachineSpec, login_key: str) -> None:
         os.chown(path, 1000, 1000)
     key = upper / "etc/ssh/ssh_host_ed25519_key"
     make_key(key, f"root@{spec.name}")
-    _write_modules(upper)
 
 
 def make_key(path: Path, comment: str) -> None:
     """Make an SSH key pair without a passphrase, readable by its owner only."""
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
     subprocess.run(command, stdin=subprocess.DEVNULL, check=True)
+
+
+def _copy(source: Path, upper: Path) -> None:
+    for file in sorted(source.rglob("*")):
+        if file.is_file():
+            mode = 0o755 if os.access(file, os.X_OK) else 0o644
+            _put(upper, str(file.relative_to(source)), file.read_text(), mode)
 
 
 def _put(upper: Path, name: str, text: str, mode: int = 0o644) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from sandbox import site
-from sandbox.machines import cgroups, disks, image, login, network
+from sandbox.machines import cgroups, detached, disks, filters, image, login, network, routed
 from sandbox.machines.disks import MachineSpec
+from sandbox.machines.seed import Seed
 
 Log = Callable[[str], None]
 
@@ -35,7 +36,7 @@ def up(specs: Sequence[MachineSpec], log: Log = print) -> None:
     image.ensure_host_packages()
     base = image.base_image(log)
     disks.load_modules()
-    with _alone():
+    with alone():
         network.up()
         key = login.login_key()
         with ThreadPoolExecutor() as pool:
@@ -54,7 +55,7 @@ def down(log: Log = print) -> None:
 
     It takes the machines of every checkout on this host: their names and addresses are the same.
     """
-    with _alone():
+    with alone():
         groups = cgroups.names()
         for name in sorted(groups, key=lambda group: not group.endswith(".supervisor")):
             cgroups.kill(name)
@@ -62,7 +63,7 @@ def down(log: Log = print) -> None:
             cgroups.remove(name)
         cgroups.remove_parent()
         network.down()
-        for directory in (disks.DIRECTORY, site.SSH_KEY.parent):
+        for directory in (disks.DIRECTORY, site.SSH_KEY.parent, routed.STATE, detached.STATE):
             if directory.exists():
                 shutil.rmtree(directory)
         if site.STATE.exists() and not any(site.STATE.iterdir()):
@@ -72,19 +73,62 @@ def down(log: Log = print) -> None:
 
 
 def remove(name: str) -> None:
-    """Remove one machine for good, with its disk and its host key."""
-    with _alone():
-        for group in (f"{name}.supervisor", name):
-            cgroups.kill(group)
-            cgroups.remove(group)
-        network.unplug(name)
+    """Remove one machine for good, with its disk, its host key and its firewall."""
+    with alone():
+        _stop(name)
+        if routed.is_routed(name):
+            filters.remove(name)
         shutil.rmtree(disks.home(name), ignore_errors=True)
         login.write_known_hosts()
 
 
+def create(spec: MachineSpec, seed: Seed) -> None:
+    """Make a server: a machine with routed ports, to which cloud-init gives its identity.
+
+    It stays off until :func:`power_on`. One that exists keeps its disk.
+
+    Raises:
+        ValueError: its name or address is taken.
+    """
+    _check_distinct([spec])
+    image.ensure_host_packages()
+    base = image.base_image()
+    disks.load_modules()
+    with alone():
+        routed.up()
+        disks.create(spec, base, None, seed.files())
+
+
+def power_on(name: str) -> None:
+    """Switch a machine on, unless it is; it boots for a while after this returns."""
+    base = image.base_image()
+    with alone():
+        _start(name, base)
+
+
+def power_off(name: str) -> None:
+    """Pull a machine's plug; it stays off until :func:`power_on` or :func:`up`, and may be off."""
+    with alone():
+        _stop(name)
+
+
+def request_reboot(name: str) -> None:
+    """Ask a machine's first process for a reboot, as its power button would; don't wait for it.
+
+    Raises:
+        RuntimeError: it is off.
+    """
+    os.kill(login.leader(name), signal.SIGRTMIN + 5)
+
+
 def running() -> list[str]:
     """Names of the machines that are on (or just between two boots)."""
-    return [name for name in disks.names() if cgroups.processes(f"{name}.supervisor")]
+    return [name for name in disks.names() if is_on(name)]
+
+
+def is_on(name: str) -> bool:
+    """Whether a machine is on (or just between two boots)."""
+    return detached.running(name)
 
 
 def reboot(name: str, *, wait: bool = True) -> None:
@@ -111,6 +155,8 @@ def link_up(name: str) -> None:
     """Put the machine's network cable back."""
     (disks.home(name) / "unplugged").unlink(missing_ok=True)
     network.connect(name, True)
+    if routed.is_routed(name):
+        routed.lead(name, disks.load(name).address, routed.wiring(name))
 
 
 def console(name: str) -> Path:
@@ -125,8 +171,8 @@ def leftovers() -> list[str]:
     return [*cgroups.leftovers(), *network.leftovers(), *_mounts_below(site.STATE, mounts), *state]
 
 
-def _alone() -> AbstractContextManager[None]:
-    """One process at a time makes or removes machines; two at once would undo each other's."""
+def alone() -> AbstractContextManager[None]:
+    """One process at a time makes, plugs or removes machines; two would undo each other's work."""
     return image.lock(site.CACHE / "machines.lock")
 
 
@@ -145,25 +191,23 @@ def _check_distinct(specs: Sequence[MachineSpec]) -> None:
         raise ValueError("two machines of one name")
 
 
+def _stop(name: str) -> None:
+    for group in (f"{name}.supervisor", name):
+        cgroups.kill(group)
+        cgroups.remove(group)
+    if routed.is_routed(name):
+        routed.unplug(name)
+    else:
+        network.unplug(name)
+
+
 def _start(name: str, base: Path) -> None:
-    if cgroups.processes(f"{name}.supervisor"):
-        if not disks.boots(name):  # its files are in another state directory
+    if is_on(name):
+        if detached.directories(name) - {site.ROOT}:
             raise RuntimeError(f"{name} runs for another checkout: take that down first")
         return
     cgroups.kill(name)  # a machine whose supervisor died would answer in the new one's place
-    here = Path(__file__).parent
-    with console(name).open("a") as log:
-        subprocess.run(
-            [
-                *(here / "enter.sh", cgroups.supervisor_file(name), "--", "setsid", "--fork"),
-                *(sys.executable, "-m", "sandbox.machines.supervisor", name, base),
-            ],
-            cwd=site.ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            check=True,
-        )
+    detached.start(name, ["sandbox.machines.supervisor", name, str(base)], console(name))
 
 
 def _again(name: str, wait: bool, action: Callable[[], object]) -> None:
@@ -177,11 +221,11 @@ def _again(name: str, wait: bool, action: Callable[[], object]) -> None:
 
 
 def _wait_for_login(spec: MachineSpec) -> MachineSpec:
-    if login.wait(spec.address, _BOOT_SECONDS, partial(_gave_up, spec.name)):
+    if login.wait(spec, _BOOT_SECONDS, partial(_gave_up, spec.name)):
         return spec
     shown = console(spec.name).read_text(errors="replace").splitlines()[-15:]
     raise RuntimeError("\n".join([f"{spec.name} ({spec.address}) does not come up:", *shown]))
 
 
 def _gave_up(name: str) -> bool:
-    return not cgroups.processes(f"{name}.supervisor")
+    return not is_on(name)

@@ -22,6 +22,7 @@ HOST_PACKAGES: Final = {
     "depmod": "kmod",
     "ip": "iproute2",
     "ssh": "openssh-client",
+    "nft": "nftables",
     "nsenter": "util-linux",
     "setsid": "util-linux",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
@@ -33,7 +34,7 @@ SUITE: Final = "bookworm"
 PACKAGES: Final = (
     "systemd systemd-sysv libpam-systemd dbus udev openssh-server openssh-sftp-server iproute2"
     " iputils-ping kmod procps ca-certificates curl gnupg gpgv apt sudo python3-minimal netbase"
-    " less jq"
+    " less jq cloud-init"
 )
 
 _BUILD: Final = [

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from sandbox.machines import cgroups, disks, network
+from sandbox.machines import cgroups, disks, fleet, network, routed
 
 REBOOT: Final = 133
 """systemd-nspawn's status when the machine asks for a reboot."""
@@ -35,7 +35,7 @@ def _boot(spec: disks.MachineSpec, base: Path) -> int:
     # Processes of a machine whose power was cut outlive systemd-nspawn.
     cgroups.kill(name)
     cgroups.remove(name)
-    network.plug(name, spec.address, connected=not (home / "unplugged").exists())
+    _plug(spec, connected=not (home / "unplugged").exists())
     disks.count_boot(name)
     enter = cgroups.enter_files(name, spec.memory_mib, spec.cpus)
     try:
@@ -49,7 +49,24 @@ def _boot(spec: disks.MachineSpec, base: Path) -> int:
     finally:
         cgroups.kill(name)
         cgroups.remove(name)
+        _unplug(name)
+
+
+def _plug(spec: disks.MachineSpec, connected: bool) -> None:
+    if not routed.is_routed(spec.name):
+        network.plug(spec.name, spec.address, connected=connected)
+        return
+    with fleet.alone():  # nobody changes what it is plugged into meanwhile
+        wires = routed.wiring(spec.name)
+        routed.plug(spec.name, spec.address, wires, connected=connected)
+
+
+def _unplug(name: str) -> None:
+    if not routed.is_routed(name):
         network.unplug(name)
+        return
+    with fleet.alone():
+        routed.unplug(name)
 
 
 if __name__ == "__main__":

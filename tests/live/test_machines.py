@@ -168,6 +168,27 @@ def test_a_machine_that_switches_itself_off_stays_off_until_up() -> None:
     machines.ssh("m2", "test -e /root/still-here")
 
 
+def test_a_machine_whose_plug_is_pulled_stays_off_until_it_is_switched_on() -> None:
+    machines.ssh("m2", "touch /root/plugged; sync")
+    machines.power_off("m2")
+    machines.power_off("m2")
+    assert machines.running() == ["m1"]
+    assert not _open(TWO)
+    machines.power_on("m2")
+    machines.power_on("m2")
+    assert _within(
+        20, lambda: not machines.ssh("m2", "test -e /root/plugged", check=False).returncode
+    )
+    assert machines.running() == ["m1", "m2"]
+
+
+def test_cloud_init_is_there_and_keeps_out_of_the_way() -> None:
+    assert machines.ssh("m1", "cloud-init status").stdout.strip() == "status: disabled"
+    assert machines.ssh(
+        "m1", "ls -A /var/lib/cloud /run/cloud-init/instance-data.json", check=False
+    ).returncode
+
+
 def test_a_removed_machine_comes_back_as_another() -> None:
     old = machines.host_key("m2")
     machines.ssh("m2", "touch /root/mine")
