@@ -29,3 +29,9 @@ SSH_KEY = STATE / "ssh" / "id_ed25519"
 KNOWN_HOSTS = STATE / "ssh" / "known_hosts"
 MIRROR_KEY = STATE / "mirror.asc"
 KUBECONFIG = STATE / "kubeconfig"
+
+HETZNER_API = f"http://{HOST}:8090/v1"
+"""Where the stand-in for Hetzner Cloud's API answers, to this host and to its own servers."""
+
+HETZNER_TOKEN = "sandbox" * 9 + "s"
+"""The stand-in's only token; 64 characters, as the real ones have. No secret: it opens nothing else."""
