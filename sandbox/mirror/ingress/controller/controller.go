@@ -43,6 +43,7 @@ type Controller struct {
 	services  corelisters.ServiceLister
 	slices    discoverylisters.EndpointSliceLister
 	secrets   corelisters.SecretLister
+	settings  corelisters.ConfigMapLister // nil without -nginx-configmaps
 	synced    []cache.InformerSynced
 
 	changed chan struct{}
@@ -93,19 +94,35 @@ func (c *Controller) Start(ctx context.Context) error {
 		pairs.Core().V1().Secrets().Informer(),
 		own.Core().V1().Services().Informer(),
 	}
+	factories := []informers.SharedInformerFactory{everywhere, pairs, own}
+	if c.options.ConfigMap != "" {
+		config := c.oneConfigMap()
+		c.settings = config.Core().V1().ConfigMaps().Lister()
+		watched = append(watched, config.Core().V1().ConfigMaps().Informer())
+		factories = append(factories, config)
+	}
 	for _, informer := range watched {
 		if _, err := informer.AddEventHandler(c.wake()); err != nil {
 			return err
 		}
 		c.synced = append(c.synced, informer.HasSynced)
 	}
-	for _, factory := range []informers.SharedInformerFactory{everywhere, pairs, own} {
+	for _, factory := range factories {
 		factory.Start(ctx.Done())
 	}
 	if !cache.WaitForCacheSync(ctx.Done(), c.synced...) {
 		return ctx.Err()
 	}
 	return nil
+}
+
+// oneConfigMap watches the one with settings only: a namespace may be full of others.
+func (c *Controller) oneConfigMap() informers.SharedInformerFactory {
+	namespace, name, _ := strings.Cut(c.options.ConfigMap, "/")
+	return informers.NewSharedInformerFactoryWithOptions(c.api, 0, informers.WithNamespace(namespace),
+		informers.WithTweakListOptions(func(list *meta.ListOptions) {
+			list.FieldSelector = fields.OneTermEqualSelector("metadata.name", name).String()
+		}))
 }
 
 func (c *Controller) wake() cache.ResourceEventHandler {
@@ -150,13 +167,27 @@ func (c *Controller) round(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.serve(ctx, ours); err != nil {
+	tuning, problems := c.tuning()
+	if err := c.serve(ctx, ours, tuning, problems); err != nil {
 		return err
 	}
-	if !c.options.ReportStatus || c.options.ExternalService == "" {
+	if !c.options.ReportStatus {
 		return nil
 	}
-	return c.report(ctx, ours)
+	return c.report(ctx, ours, tuning)
+}
+
+// tuning reads the settings; a ConfigMap that is not there says nothing.
+func (c *Controller) tuning() (Tuning, []string) {
+	if c.settings == nil {
+		return Tuning{}, nil
+	}
+	namespace, name, _ := strings.Cut(c.options.ConfigMap, "/")
+	config, err := c.settings.ConfigMaps(namespace).Get(name)
+	if err != nil {
+		return Tuning{}, []string{fmt.Sprintf("settings: %v", err)}
+	}
+	return ReadTuning(config.Data)
 }
 
 // ours picks the class's Ingresses; the annotation is the old way to say it.
@@ -178,8 +209,10 @@ func (c *Controller) ours() ([]*networking.Ingress, error) {
 	return ours, nil
 }
 
-func (c *Controller) serve(ctx context.Context, ours []*networking.Ingress) error {
-	site, problems := BuildSite(c, ours)
+func (c *Controller) serve(ctx context.Context, ours []*networking.Ingress, tuning Tuning, problems []string) error {
+	site, left := BuildSite(c, ours)
+	problems = append(problems, left...)
+	site.ConnectTimeout = tuning.ConnectTimeout
 	defaultPair, err := c.defaultPair()
 	if err != nil {
 		problems = append(problems, err.Error())
@@ -226,13 +259,21 @@ func (c *Controller) defaultPair() (KeyPair, error) {
 	return pair, nil
 }
 
-func (c *Controller) report(ctx context.Context, ours []*networking.Ingress) error {
-	service, err := c.api.CoreV1().Services(c.namespace).Get(ctx, c.options.ExternalService, meta.GetOptions{})
-	if err != nil {
-		return fmt.Errorf("external service: %w", err)
+func (c *Controller) report(ctx context.Context, ours []*networking.Ingress, tuning Tuning) error {
+	var service *core.Service
+	if tuning.StatusAddress == "" && c.options.ExternalService != "" {
+		found, err := c.api.CoreV1().Services(c.namespace).Get(ctx, c.options.ExternalService, meta.GetOptions{})
+		if err != nil {
+			return fmt.Errorf("external service: %w", err)
+		}
+		service = found
+	}
+	addresses := Addresses(tuning.StatusAddress, service)
+	if addresses == nil {
+		return nil
 	}
 	for _, ingress := range ours {
-		written, err := Report(ctx, c.api, ingress, LoadBalancerOf(service))
+		written, err := Report(ctx, c.api, ingress, addresses)
 		if err != nil {
 			return fmt.Errorf("status of ingress %s/%s: %w", ingress.Namespace, ingress.Name, err)
 		}

@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,7 +98,7 @@ func TestFromIngressToAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	layout := Layout{nginx.Dir, freePort(t), freePort(t), false, "/nginx-health"}
-	options := Options{Class: "nginx", ExternalService: "front", ReportStatus: true}
+	options := Options{Class: "nginx", ExternalService: "front", ConfigMap: "own/settings", ReportStatus: true}
 	controller, err := NewController(api, options, layout, "own", nginx)
 	if err != nil {
 		t.Fatal(err)
@@ -144,6 +146,20 @@ func TestFromIngressToAnswer(t *testing.T) {
 	eventually(t, "the status tells the front's address", func() bool {
 		got, err := api.NetworkingV1().Ingresses("apps").Get(ctx, "hello", meta.GetOptions{})
 		return err == nil && len(got.Status.LoadBalancer.Ingress) == 1 && got.Status.LoadBalancer.Ingress[0].IP == "192.0.2.7"
+	})
+
+	settings := &core.ConfigMap{ObjectMeta: meta.ObjectMeta{Namespace: "own", Name: "settings"}}
+	settings.Data = map[string]string{"external-status-address": "192.0.2.9", "proxy-connect-timeout": "3s"}
+	if _, err := api.CoreV1().ConfigMaps("own").Create(ctx, settings, meta.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the status tells the given address", func() bool {
+		got, err := api.NetworkingV1().Ingresses("apps").Get(ctx, "hello", meta.GetOptions{})
+		return err == nil && len(got.Status.LoadBalancer.Ingress) == 1 && got.Status.LoadBalancer.Ingress[0].IP == "192.0.2.9"
+	})
+	eventually(t, "nginx has the given bound", func() bool {
+		text, err := os.ReadFile(nginx.path("nginx.conf"))
+		return err == nil && strings.Contains(string(text), "proxy_connect_timeout 3s;")
 	})
 
 	ours.Spec.TLS = []networking.IngressTLS{{Hosts: []string{"hello.test"}, SecretName: "good"}}

@@ -11,6 +11,7 @@ import (
 // Options are the flags of F5's controller that mean something here; the flag package refuses others.
 type Options struct {
 	Class, ExternalService, DefaultTLS, WatchNamespace string
+	ConfigMap                                          string
 	ReportStatus                                       bool
 	HTTPPort, HTTPSPort                                int
 	ReadyPort, MetricsPort                             int
@@ -42,7 +43,7 @@ func ParseOptions(args []string) (Options, error) {
 	flags.Bool("enable-telemetry-reporting", true, "nothing is ever reported to anybody")
 	flags.Bool("enable-custom-resources", true, "accepted; there are none here")
 	flags.String("log-level", "info", "accepted; there is one level")
-	flags.String("nginx-configmaps", "", "accepted; its keys are not read")
+	flags.StringVar(&o.ConfigMap, "nginx-configmaps", "", "NAMESPACE/NAME of the ConfigMap with settings")
 	var absent absentFeatures
 	for _, name := range []string{"nginx-plus", "enable-snippets", "enable-app-protect", "enable-oidc", "enable-cert-manager"} {
 		flags.BoolFunc(name, "false only: not in this stand-in", absent.refuse(name))
@@ -72,6 +73,9 @@ func ParseOptions(args []string) (Options, error) {
 	o.ReloadTimeout = time.Duration(*reload) * time.Millisecond
 	if o.DefaultTLS != "" && strings.Count(o.DefaultTLS, "/") != 1 {
 		return o, errors.New("-default-server-tls-secret: want NAMESPACE/NAME")
+	}
+	if o.ConfigMap != "" && strings.Count(o.ConfigMap, "/") != 1 {
+		return o, errors.New("-nginx-configmaps: want NAMESPACE/NAME")
 	}
 	return o, nil
 }

@@ -25,9 +25,10 @@ type Cluster interface {
 
 // Site is everything that nginx serves: plain data, ordered, ready to be rendered.
 type Site struct {
-	Servers   []Server
-	Upstreams []Upstream
-	Pairs     []KeyPair
+	Servers        []Server
+	Upstreams      []Upstream
+	Pairs          []KeyPair
+	ConnectTimeout string // nginx' own without it
 }
 
 // Server is one host name with its locations; Pair is empty where the host has no certificate.

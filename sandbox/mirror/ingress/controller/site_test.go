@@ -201,7 +201,7 @@ func TestOptions(t *testing.T) {
 	if err != nil || o.Class != "x" || !o.ReportStatus || o.ReloadTimeout != 500*time.Millisecond || o.ReadyPort != 8081 || o.MetricsPort != 0 {
 		t.Fatalf("%+v %v", o, err)
 	}
-	for _, refused := range []string{"-unknown=1", "-enable-snippets=true", "-nginx-plus", "stray"} {
+	for _, refused := range []string{"-unknown=1", "-enable-snippets=true", "-nginx-plus", "stray", "-nginx-configmaps=x"} {
 		if _, err := ParseOptions([]string{refused}); err == nil {
 			t.Errorf("%s was taken", refused)
 		}

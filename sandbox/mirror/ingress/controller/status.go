@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"net"
 
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
@@ -12,8 +13,18 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// LoadBalancerOf turns the Service's own addresses into what its Ingresses report.
-func LoadBalancerOf(service *core.Service) []networking.IngressLoadBalancerIngress {
+// Addresses is what Ingresses report: the given address or, without one, the Service's own. It is nil
+// where there is neither address nor Service.
+func Addresses(given string, service *core.Service) []networking.IngressLoadBalancerIngress {
+	if net.ParseIP(given) != nil {
+		return []networking.IngressLoadBalancerIngress{{IP: given}}
+	}
+	if given != "" {
+		return []networking.IngressLoadBalancerIngress{{Hostname: given}}
+	}
+	if service == nil {
+		return nil
+	}
 	found := []networking.IngressLoadBalancerIngress{}
 	for _, address := range service.Status.LoadBalancer.Ingress {
 		found = append(found, networking.IngressLoadBalancerIngress{IP: address.IP, Hostname: address.Hostname})
@@ -22,7 +33,7 @@ func LoadBalancerOf(service *core.Service) []networking.IngressLoadBalancerIngre
 }
 
 // Report writes the addresses to an Ingress unless it has them. It is a merge patch without a resource
-// version: nobody else owns this field, and so no other writer can make it conflict.
+// version: nobody else owns this field, and controllers on other nodes write the same.
 func Report(ctx context.Context, api kubernetes.Interface, ingress *networking.Ingress, addresses []networking.IngressLoadBalancerIngress) (bool, error) {
 	have := ingress.Status.LoadBalancer.Ingress
 	if len(have) == len(addresses) && (len(have) == 0 || equality.Semantic.DeepEqual(have, addresses)) {

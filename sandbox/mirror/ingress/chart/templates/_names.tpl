@@ -18,6 +18,10 @@
 {{- default (include "stand-in.controller" .) .Values.serviceNameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
+{{- define "stand-in.config" -}}
+{{- default (default (include "stand-in.fullname" .) .Values.controller.config.name) .Values.controller.customConfigMap -}}
+{{- end -}}
+
 {{- define "stand-in.account" -}}
 {{- default (include "stand-in.fullname" .) .Values.controller.serviceAccount.name -}}
 {{- end -}}
@@ -50,6 +54,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "stand-in.arguments" -}}
 {{- $c := .Values.controller -}}
+- -nginx-configmaps=$(POD_NAMESPACE)/{{ include "stand-in.config" . }}
 - -ingress-class={{ $c.ingressClass.name }}
 - -default-http-listener-port={{ $c.defaultHTTPListenerPort }}
 - -default-https-listener-port={{ $c.defaultHTTPSListenerPort }}
