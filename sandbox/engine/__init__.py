@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any, Protocol
 
 from sandbox.engine.progress import EngineError, Log
+from sandbox.engine.stackfile import DEV
 
 __all__ = ["Engine", "EngineError", "Log", "choose"]
 
 
 class Engine(Protocol):
-    """Runs this project's program on the stack ``dev``; safe to call again after any failure."""
+    """Runs this project's program on one stack; safe to call again after any failure."""
 
     name: str
 
@@ -40,15 +42,21 @@ class Engine(Protocol):
         """
 
 
-def choose(log: Log = print) -> Engine:
-    """The real engine where ``pulumi`` is on the PATH, else the stand-in; says which, in one line."""
+def choose(log: Log = print, *, stack: str = DEV, stack_file: Path | None = None) -> Engine:
+    """The real engine where ``pulumi`` is on the PATH, else the stand-in; says which, in one line.
+
+    Args:
+        log: gets that line.
+        stack: the stack's name.
+        stack_file: its file, where that is not ``Pulumi.<stack>.yaml`` in the project's folder.
+    """
     if shutil.which("pulumi"):
         from sandbox.engine.real import RealEngine
 
-        engine: Engine = RealEngine()
+        engine: Engine = RealEngine(stack=stack, stack_file=stack_file)
     else:
         from sandbox.engine.standin import StandinEngine
 
-        engine = StandinEngine()
+        engine = StandinEngine(stack=stack, stack_file=stack_file)
     log(f"engine: {engine.name}")
     return engine

@@ -32,6 +32,10 @@ class Record:
         provider: id of its provider.
         after: URNs that it was created after, and so is deleted before.
         deleted_with: URN of what takes it along when it goes.
+        secret: names of inputs that are secrets.
+        ignored: names of inputs whose changes are left alone (``ignore_changes``).
+        protected: it must not be deleted (``protect``).
+        retained: it is forgotten where it would be deleted (``retain_on_delete``).
     """
 
     urn: str
@@ -42,6 +46,10 @@ class Record:
     provider: str = ""
     after: tuple[str, ...] = ()
     deleted_with: str = ""
+    secret: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    protected: bool = False
+    retained: bool = False
 
 
 class Journal:
@@ -55,7 +63,7 @@ class Journal:
         self._path = path
         self._lock = threading.Lock()
         listed = json.loads(path.read_text()) if path.exists() else []
-        self._records = {r["urn"]: Record(**{**r, "after": tuple(r["after"])}) for r in listed}
+        self._records = {entry["urn"]: _record(entry) for entry in listed}
 
     def records(self) -> list[Record]:
         """All records in the order of their creation."""
@@ -88,6 +96,11 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self._path)
+
+
+def _record(entry: Mapping[str, Any]) -> Record:
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    return Record(**values)
 
 
 def delete_all(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pulumi.runtime import mocks, rpc, sync_await
@@ -17,8 +18,8 @@ from pulumi.runtime._callbacks import _CallbackServicer
 from pulumi.runtime.proto import resource_pb2
 
 from sandbox.engine.journal import Journal, Record
-from sandbox.engine.progress import EngineError, Progress
-from sandbox.engine.resources import Workshop, leaves_ruins, seconds, to_delete, what
+from sandbox.engine.progress import EngineError, NothingMade, Progress, seconds
+from sandbox.engine.resources import Workshop, leaves_ruins, to_delete, what
 
 _sync: Any = sync_await
 
@@ -84,28 +85,43 @@ class Monitor(mocks.MockMonitor):
             return _failed(urn)
 
     def _make(self, request: Any, urn: str) -> Any:
-        given = rpc.deserialize_properties(request.object)
-        record = self._workshop.kept(
-            Record(
-                urn=urn,
-                type=request.type,
-                name=request.name,
-                inputs=plain(given),
-                provider=request.provider.rpartition("::")[2],
-                after=_earlier(request),
-                deleted_with=request.deletedWith,
-            ),
-            self._journal.get(urn),
-        )
+        known = self._take_over(request, urn)
+        record = self._workshop.kept(_asked(request, urn), known)
         if leaves_ruins(record):
             self._journal.put(to_delete(record))
-        with self._progress.step(record.name, what(record)):
-            state = self._workshop.create(record, seconds(request.customTimeouts.create))
+        try:
+            with self._progress.step(record.name, what(record)):
+                record, state = self._workshop.create(
+                    record, seconds(request.customTimeouts.create), begun=known is not None
+                )
+        except NothingMade:
+            if known is None:
+                self._journal.drop(urn)
+            raise
         self._journal.put(to_delete(record))
-        secret = {key for key, value in given.items() if rpc.is_rpc_secret(value)}
-        outputs = seal(state, secret.union(request.additionalSecretOutputs))
+        outputs = seal(state, {*record.secret, *request.additionalSecretOutputs})
         sent = _sync._sync_await(rpc.serialize_properties(outputs, {}))
         return resource_pb2.RegisterResourceResponse(urn=urn, id=record.id, object=sent)
+
+    def _take_over(self, request: Any, urn: str) -> Record | None:
+        """What an earlier run made under this name or, if there is none, under an alias of it."""
+        known = self._journal.get(urn)
+        for alias in [] if known else request.aliases:
+            if before := self._journal.get(self._alias_urn(alias, request)):
+                known = replace(before, urn=urn)
+                self._journal.put(known)
+                self._journal.drop(before.urn)
+                break
+        return known
+
+    def _alias_urn(self, alias: Any, request: Any) -> str:
+        if alias.urn:
+            return str(alias.urn)
+        spec = alias.spec
+        # A URN has no more of its parent than its type: that is all there has to be of a stack's.
+        parent = f"::::{STACK}::" if spec.noParent else spec.parentUrn or request.parent
+        urn: str = self.make_urn(parent, spec.type or request.type, spec.name or request.name)
+        return urn
 
     def _fail(self, request: Any, urn: str, error: Exception) -> None:
         text = str(error) or repr(error)
@@ -142,6 +158,24 @@ class Monitor(mocks.MockMonitor):
             _sync._ensure_event_loop()
             self.outputs = plain(rpc.deserialize_properties(request.outputs, keep_unknowns=True))
         return self._base.RegisterResourceOutputs(request)
+
+
+def _asked(request: Any, urn: str) -> Record:
+    given = rpc.deserialize_properties(request.object)
+    return Record(
+        urn=urn,
+        type=request.type,
+        name=request.name,
+        id=request.importId,
+        inputs=plain(given),
+        provider=request.provider.rpartition("::")[2],
+        after=_earlier(request),
+        deleted_with=request.deletedWith,
+        secret=tuple(sorted(key for key, value in given.items() if rpc.is_rpc_secret(value))),
+        ignored=tuple(request.ignoreChanges),
+        protected=bool(request.protect),
+        retained=bool(request.retainOnDelete),
+    )
 
 
 def _earlier(request: Any) -> tuple[str, ...]:

@@ -18,10 +18,9 @@ from pulumi import automation
 from pulumi.automation.events import EngineEvent
 
 from sandbox import site
+from sandbox.engine import stackfile
 from sandbox.engine.progress import QUICK_SECONDS, EngineError, Log, Progress
 
-STACK = "dev"
-HOME = site.STATE / "engine"
 PARALLEL = 64
 
 
@@ -30,14 +29,25 @@ class RealEngine:
 
     Args:
         root: the project's folder.
-        home: state, passphrase and work folder; private.
+        home: state, passphrase and work folder; private; by default each stack has its own.
+        stack: the stack's name.
+        stack_file: its file, where that is not ``Pulumi.<stack>.yaml`` in the project's folder.
     """
 
     name = "the Pulumi CLI"
 
-    def __init__(self, root: Path = site.ROOT, home: Path = HOME) -> None:
+    def __init__(
+        self,
+        root: Path = site.ROOT,
+        home: Path | None = None,
+        *,
+        stack: str = stackfile.DEV,
+        stack_file: Path | None = None,
+    ) -> None:
         self._root = root
-        self._home = home
+        self._home = home or stackfile.home(stack)
+        self._stack = stack
+        self._stack_file = stack_file
 
     def up(self, log: Log = print) -> dict[str, Any]:
         """``pulumi up``."""
@@ -67,7 +77,7 @@ class RealEngine:
 
     def _run(self, verb: Any, events: _Events) -> Any:
         stack = automation.create_or_select_stack(
-            STACK,
+            self._stack,
             work_dir=str(self._work_folder()),
             opts=automation.LocalWorkspaceOptions(env_vars=self._environment()),
         )
@@ -108,12 +118,12 @@ class RealEngine:
         # The interpreter that runs this has what the program needs.
         project["runtime"] = {"name": "python", "options": {"virtualenv": sys.prefix}}
         (folder / "Pulumi.yaml").write_text(yaml.safe_dump(project, sort_keys=False))
-        self._copy_stack_file(folder / f"Pulumi.{STACK}.yaml")
+        self._copy_stack_file(folder / f"Pulumi.{self._stack}.yaml")
         return folder
 
     def _copy_stack_file(self, target: Path) -> None:
         """Take the tracked file, and from the last copy the salt that the engine put there."""
-        text = (self._root / target.name).read_text()
+        text = stackfile.path_of(self._root, self._stack, self._stack_file).read_text()
         if target.exists():
             salt = (yaml.safe_load(target.read_text()) or {}).get("encryptionsalt")
             if salt and "encryptionsalt" not in (yaml.safe_load(text) or {}):

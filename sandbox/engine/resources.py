@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pulumi
 
-from sandbox.engine import kube, ssh
+from sandbox.engine import keys, kube, ssh
+from sandbox.engine.hetzner import MAKERS, PROVIDER, Api, Named, hash_of_user_data
 from sandbox.engine.journal import Record
-from sandbox.engine.progress import EngineError, Progress
+from sandbox.engine.progress import EngineError, NothingMade, Progress, hide, texts_in
 
 REMOTE_COMMAND = "command:remote:Command"
 LOCAL_COMMAND = "command:local:Command"
 COPY = "command:remote:CopyToRemote"
 RELEASE = "kubernetes:helm.sh/v3:Release"
 _PROVIDER = "pulumi:providers:"
+_TOLD = ("environment", "create", "delete")
+"""What a command, or the text of its failure, tells: to be hidden where it is a secret."""
+
 _KUBERNETES = "kubernetes:"
-
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-
-
-def seconds(duration: str) -> float | None:
-    """Go's way to write a duration (``1h30m``) in seconds; nothing for nothing.
-
-    Raises:
-        EngineError: it is none.
-    """
-    if not duration:
-        return None
-    parts = re.findall(r"([0-9.]+)(ms|h|m|s)", duration)
-    if "".join(number + unit for number, unit in parts) != duration:
-        raise EngineError(f"custom timeout {duration!r}: want a duration such as 30m")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 class Workshop:
@@ -52,6 +40,7 @@ class Workshop:
         self._scratch = scratch
         self._progress = progress
         self._clusters: dict[str, kube.Cluster] = {}
+        self._clouds: dict[str, Api] = {}
         self._lock = threading.Lock()
 
     def add_provider(self, record: Record) -> None:
@@ -61,6 +50,10 @@ class Workshop:
             cluster = kube.Cluster.open(kubeconfig, self._scratch / f"cluster-{record.id}")
             with self._lock:
                 self._clusters[record.id] = cluster
+        if record.type == PROVIDER:
+            cloud = Api.open(record.inputs)
+            with self._lock:
+                self._clouds[record.id] = cloud
 
     def kept(self, record: Record, known: Record | None) -> Record:
         """The record as it is kept, before anything is done: with a name for what has none.
@@ -71,8 +64,13 @@ class Workshop:
         inputs = dict(record.inputs)
         if record.type.startswith(_PROVIDER):
             return replace(record, id=known.id if known else str(uuid.uuid4()))
+        if record.type in MAKERS:
+            return _kept_of_hetzner(record, known)
+        if record.type == keys.PRIVATE_KEY:
+            return replace(record, inputs={**inputs, **_same_key(inputs, known)})
         if record.type in (REMOTE_COMMAND, LOCAL_COMMAND, COPY):
-            return replace(record, id=f"{record.name}{uuid.uuid4().hex[:8]}")
+            inputs |= _same_triggers(inputs, known)
+            return replace(record, inputs=inputs, id=f"{record.name}{uuid.uuid4().hex[:8]}")
         if record.type == RELEASE:
             made_up = known.inputs["name"] if known else f"{record.name}-{uuid.uuid4().hex[:8]}"
             inputs["name"] = inputs.get("name") or made_up
@@ -85,13 +83,41 @@ class Workshop:
             f"the stand-in engine has no resource of type {record.type}; put the Pulumi CLI on the PATH"
         )
 
-    def create(self, record: Record, timeout: float | None) -> dict[str, Any]:
-        """Make a resource and return its outputs; running it again takes over what is there.
+    def create(
+        self, record: Record, timeout: float | None, *, begun: bool = False
+    ) -> tuple[Record, dict[str, Any]]:
+        """Make a resource; running it again takes over what is there.
 
         Args:
             record: what :meth:`kept` gave.
             timeout: the resource's custom timeout, in seconds.
+            begun: whether an earlier run made it, or at least began to.
+
+        Returns:
+            The record with what is known only now, and the resource's outputs.
         """
+        if record.type in MAKERS:
+            return self._make_at_hetzner(record, begun)
+        if record.type == keys.PRIVATE_KEY:
+            made = record.inputs.get("made") or keys.make(record.inputs, self._scratch)
+            kept = replace(record, id=made["id"], inputs={**record.inputs, "made": made})
+            return kept, {k: v for k, v in {**kept.inputs, **made}.items() if k not in _NO_OUTPUT}
+        if record.type in (REMOTE_COMMAND, LOCAL_COMMAND) and record.inputs.get("triggers"):
+            made = record.inputs.get("made") or self._command(record, "create", timeout)
+            inputs = {key: value for key, value in record.inputs.items() if key != "made"}
+            return replace(record, inputs={**inputs, "made": made}), {**inputs, **made}
+        return record, self._made(record, timeout)
+
+    def _make_at_hetzner(self, record: Record, begun: bool) -> tuple[Record, dict[str, Any]]:
+        cloud = self._cloud(record)
+        with cloud.told():
+            identity, outputs = MAKERS[record.type](cloud).make(record, begun=begun)
+        given = dict(record.inputs)
+        if given.get("userData"):
+            given["userData"] = hash_of_user_data(given["userData"])
+        return replace(record, id=identity), {**given, **outputs}
+
+    def _made(self, record: Record, timeout: float | None) -> dict[str, Any]:
         inputs = record.inputs
         if record.type.startswith(_PROVIDER):
             self.add_provider(record)
@@ -108,7 +134,13 @@ class Workshop:
 
     def delete(self, record: Record) -> None:
         """Unmake a resource; it need not be there any more."""
-        if record.type in (REMOTE_COMMAND, LOCAL_COMMAND):
+        if record.retained:
+            return
+        if record.type in MAKERS:
+            cloud = self._cloud(record)
+            with cloud.told():
+                MAKERS[record.type](cloud).delete(record)
+        elif record.type in (REMOTE_COMMAND, LOCAL_COMMAND):
             self._command(record, "delete", None)
         elif record.type == RELEASE:
             name, namespace = record.inputs["name"], record.inputs.get("namespace") or "default"
@@ -123,20 +155,31 @@ class Workshop:
             raise EngineError(f"{record.name} names no provider with a kubeconfig")
         return cluster
 
+    def _cloud(self, record: Record) -> Api:
+        with self._lock:
+            cloud = self._clouds.get(record.provider)
+        if cloud is None:
+            raise NothingMade(f"{record.name} names no provider of Hetzner Cloud")
+        return cloud
+
     def _command(self, record: Record, phase: str, timeout: float | None) -> dict[str, str]:
         inputs = record.inputs
         if not inputs.get(phase):
             return {"stdout": "", "stderr": ""}
         run = self._remote if record.type == REMOTE_COMMAND else _local
-        stdout, stderr = self._sinks(record.name, inputs.get("logging"))
-        ended = run(
-            record,
-            inputs[phase],
-            stdin=inputs["stdin"].encode() if inputs.get("stdin") else None,
-            on_stdout=stdout,
-            on_stderr=stderr,
-            timeout=timeout,
-        )
+        secrets = texts_in([inputs.get(name) for name in _TOLD if name in record.secret])
+        stdout, stderr = self._sinks(record.name, inputs.get("logging"), secrets)
+        try:
+            ended = run(
+                record,
+                inputs[phase],
+                stdin=inputs["stdin"].encode() if inputs.get("stdin") else None,
+                on_stdout=stdout,
+                on_stderr=stderr,
+                timeout=timeout,
+            )
+        except ssh.SshError as error:
+            raise ssh.SshError(hide(str(error), secrets)) from None
         return {"stdout": ended.stdout, "stderr": ended.stderr}
 
     def _remote(self, record: Record, line: str, **how: Any) -> ssh.Finished:
@@ -154,9 +197,11 @@ class Workshop:
             "on_dial": lambda text: self._progress.line(record.name, text),
         }
 
-    def _sinks(self, name: str, logging: str | None) -> tuple[ssh.Lines | None, ssh.Lines | None]:
+    def _sinks(
+        self, name: str, logging: str | None, secrets: list[str]
+    ) -> tuple[ssh.Lines | None, ssh.Lines | None]:
         def line(text: str) -> None:
-            self._progress.line(name, text)
+            self._progress.line(name, hide(text, secrets))
 
         wanted = logging or "stdoutAndStderr"
         return (
@@ -177,24 +222,66 @@ class Workshop:
             raise EngineError(f"CopyToRemote takes no {type(source).__name__}")
 
 
+def _same_triggers(inputs: Mapping[str, Any], known: Record | None) -> dict[str, Any]:
+    """What a command with triggers gave the last time, if they are the same: it is not run again.
+
+    All other commands run at each ``up``, as there is no diff here.
+    """
+    same = known and inputs.get("triggers") and known.inputs.get("triggers") == inputs["triggers"]
+    return {"made": known.inputs["made"]} if known and same and "made" in known.inputs else {}
+
+
 def to_delete(record: Record) -> Record:
     """The record with no more inputs than deleting it takes; that is what is written down."""
-    inputs = record.inputs
-    if record.type in (REMOTE_COMMAND, LOCAL_COMMAND):
-        keys = ("connection", "delete", "stdin", "logging", "interpreter", "dir", "environment")
-        return replace(record, inputs={k: inputs[k] for k in keys if k in inputs})
-    if record.type == RELEASE:
-        return replace(record, inputs={k: inputs.get(k) for k in ("name", "namespace")})
-    if record.type.startswith(_PROVIDER):
-        return replace(record, inputs={"kubeconfig": inputs.get("kubeconfig")})
-    if record.type.startswith(_KUBERNETES):
-        return replace(record, inputs=kube.identity(inputs))
-    return replace(record, inputs={})
+    inputs: dict[str, Any] = {}
+    if record.type.startswith(_KUBERNETES) and record.type != RELEASE:
+        inputs = kube.identity(record.inputs)
+    else:
+        inputs = {k: record.inputs[k] for k in _to_delete_by(record.type) if k in record.inputs}
+    secret = tuple(name for name in record.secret if name in inputs)
+    return replace(record, inputs=inputs, secret=secret, ignored=())
+
+
+def _to_delete_by(kind: str) -> tuple[str, ...]:
+    if kind in MAKERS:
+        return MAKERS[kind].finds
+    if kind in (REMOTE_COMMAND, LOCAL_COMMAND):
+        # The last two for the next run, see _same_triggers.
+        return ("connection", "delete", "stdin", "logging", "interpreter", "dir", "environment",
+                "triggers", "made")  # fmt: skip
+    if kind == RELEASE:
+        return ("name", "namespace")
+    if kind == keys.PRIVATE_KEY:
+        return (*_OF_A_KEY, "made")  # deleting takes nothing, but the next run wants the same key
+    if kind.startswith(_PROVIDER):
+        return ("kubeconfig", "token", "endpoint", "pollInterval")
+    return ()
 
 
 def leaves_ruins(record: Record) -> bool:
     """Whether a failed creation leaves something that is to be deleted; a failed command leaves no state."""
-    return record.type.startswith(_KUBERNETES)
+    return record.type.startswith(_KUBERNETES) or record.type in MAKERS
+
+
+_OF_A_KEY = ("algorithm", "ecdsaCurve", "rsaBits")
+_NO_OUTPUT = ("made", "id")
+
+
+def _same_key(inputs: dict[str, Any], known: Record | None) -> dict[str, Any]:
+    """The key pair that an earlier run made, if the same kind is wanted."""
+    before = known.inputs if known else {}
+    same = all(inputs.get(name) == before.get(name) for name in _OF_A_KEY)
+    return {"made": before["made"]} if same and before.get("made") else {}
+
+
+def _kept_of_hetzner(record: Record, known: Record | None) -> Record:
+    MAKERS[record.type].check(record)
+    inputs = {key: value for key, value in record.inputs.items() if value is not None}
+    if issubclass(MAKERS[record.type], Named):
+        before = known.inputs.get("name") if known else None
+        made_up = before or f"{record.name}-{uuid.uuid4().hex[:7]}"
+        inputs["name"] = inputs.get("name") or made_up
+    return replace(record, inputs=inputs, id=known.id if known else record.id)
 
 
 def _local(record: Record, line: str, **how: Any) -> ssh.Finished:

@@ -15,7 +15,29 @@ from typing import Any
 
 import yaml
 
+from sandbox import site
 from sandbox.engine.progress import EngineError
+
+DEV = "dev"
+"""The stack of the local machines."""
+
+
+def home(stack: str) -> Path:
+    """Where an engine keeps what it knows of a stack; private."""
+    return site.STATE / ("engine" if stack == DEV else f"engine-{stack}")
+
+
+def path_of(root: Path, stack: str, elsewhere: Path | None) -> Path:
+    """A stack's file: the one in the project's folder, or the one given instead.
+
+    Raises:
+        EngineError: the given one is not there.
+    """
+    if elsewhere is None:
+        return root / f"Pulumi.{stack}.yaml"
+    if not elsewhere.is_file():
+        raise EngineError(f"stack '{stack}': {elsewhere} is not there; want a stack file")
+    return elsewhere
 
 
 @dataclass(frozen=True)
@@ -33,14 +55,14 @@ class StackConfig:
     secrets: tuple[str, ...]
 
 
-def read(root: Path, stack: str) -> StackConfig:
-    """Read ``Pulumi.yaml`` and ``Pulumi.<stack>.yaml`` of a project's folder.
+def read(root: Path, stack: str, elsewhere: Path | None = None) -> StackConfig:
+    """Read ``Pulumi.yaml`` and the stack's file; see :func:`path_of`.
 
     Raises:
         EngineError: a value is missing, of the wrong type, or encrypted (there is no key here).
     """
     project = yaml.safe_load((root / "Pulumi.yaml").read_text())
-    path = root / f"Pulumi.{stack}.yaml"
+    path = path_of(root, stack, elsewhere)
     given = (yaml.safe_load(path.read_text()) or {}).get("config") or {} if path.exists() else {}
     return resolve(project["name"], project.get("config") or {}, given, stack)
 

@@ -37,8 +37,7 @@ from sandbox.engine.monitor import Monitor
 from sandbox.engine.progress import EngineError, Log, Progress
 from sandbox.engine.resources import Workshop
 
-STACK = "dev"
-HOME = site.STATE / "engine"
+HOME = stackfile.home(stackfile.DEV)
 THREADS = 64
 """Resources that are made at once; each waits for something, few compute."""
 
@@ -52,14 +51,25 @@ class StandinEngine:
 
     Args:
         root: the project's folder.
-        home: what the engine keeps; private.
+        home: what the engine keeps; private; by default each stack has its own.
+        stack: the stack's name.
+        stack_file: its file, where that is not ``Pulumi.<stack>.yaml`` in the project's folder.
     """
 
     name = "stand-in (no `pulumi` on the PATH)"
 
-    def __init__(self, root: Path = site.ROOT, home: Path = HOME) -> None:
+    def __init__(
+        self,
+        root: Path = site.ROOT,
+        home: Path | None = None,
+        *,
+        stack: str = stackfile.DEV,
+        stack_file: Path | None = None,
+    ) -> None:
         self._root = root
-        self._home = home
+        self._home = home or stackfile.home(stack)
+        self._stack = stack
+        self._stack_file = stack_file
 
     def up(self, log: Log = print) -> dict[str, Any]:
         """Run the program; creates, or runs again, all of it."""
@@ -78,8 +88,10 @@ class StandinEngine:
     def _call(self, verb: str, log: Log) -> Any:
         reader, writer = os.pipe()
         module = [sys.executable, "-u", "-m", "sandbox.engine.standin"]
+        places = [str(self._root), str(self._home), self._stack]
+        elsewhere = "" if self._stack_file is None else str(self._stack_file.resolve())
         child = subprocess.Popen(
-            [*module, verb, str(self._root), str(self._home), str(writer), str(os.getpid())],
+            [*module, verb, *places, elsewhere, str(writer), str(os.getpid())],
             cwd=self._root,
             env={**os.environ, "PYTHONPATH": str(site.ROOT)},
             stdin=subprocess.DEVNULL,
@@ -115,13 +127,18 @@ def _drain(descriptor: int) -> str:
 
 def main(arguments: list[str]) -> int:
     """Do one verb and answer through the given descriptor."""
-    verb, root, home, descriptor, parent = arguments
+    verb, root, home, stack, elsewhere, descriptor, parent = arguments
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     answer: dict[str, Any]
     try:
         with _private_home(Path(home)) as scratch:
-            run = {"up": up, "down": down}[verb]
-            answer = {"outputs": run(Path(root), Path(home), scratch, Progress(print))}
+            progress = Progress(print)
+            if verb == "up":
+                config = stackfile.read(Path(root), stack, Path(elsewhere) if elsewhere else None)
+                outputs = up(Path(root), stack, config, Path(home), scratch, progress)
+            else:
+                outputs = down(Path(home), scratch, progress)
+            answer = {"outputs": outputs}
     except (EngineError, pulumi.RunError) as error:
         answer = {"error": str(error)}
     except Exception as error:
@@ -156,17 +173,23 @@ def _private_home(home: Path) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def up(root: Path, home: Path, scratch: Path, progress: Progress) -> dict[str, Any]:
+def up(
+    root: Path,
+    stack: str,
+    config: stackfile.StackConfig,
+    home: Path,
+    scratch: Path,
+    progress: Progress,
+) -> dict[str, Any]:
     """Run the program of ``root``; returns the stack's outputs.
 
     Raises:
         EngineError: resources failed.
     """
-    config = stackfile.read(root, STACK)
     journal = Journal(home / "created.json")
     workshop = Workshop(scratch, progress)
     monitor = Monitor(workshop, journal, progress)
-    _configure(config, monitor, progress)
+    _configure(stack, config, monitor, progress)
     _run_program(root / "__main__.py")
     if monitor.failures:
         raise EngineError(_told("failed", monitor.failures))
@@ -176,7 +199,7 @@ def up(root: Path, home: Path, scratch: Path, progress: Progress) -> dict[str, A
     return monitor.outputs
 
 
-def down(_root: Path, home: Path, scratch: Path, progress: Progress) -> dict[str, Any]:
+def down(home: Path, scratch: Path, progress: Progress) -> dict[str, Any]:
     """Delete what the journal knows.
 
     Raises:
@@ -192,7 +215,12 @@ def down(_root: Path, home: Path, scratch: Path, progress: Progress) -> dict[str
 def _delete(
     records: list[Record], journal: Journal, workshop: Workshop, progress: Progress
 ) -> None:
-    for record in journal.records():
+    if protected := [record.name for record in records if record.protected]:
+        raise EngineError(
+            f"protected, so nothing is deleted: {', '.join(protected)}; take `protect` away and run `up`"
+        )
+    # Without anything to delete no provider is needed, such as one whose token is gone.
+    for record in journal.records() if records else ():
         workshop.add_provider(record)
 
     def delete(record: Record) -> None:
@@ -208,7 +236,9 @@ def _told(verb: str, failures: dict[str, str]) -> str:
     return "\n".join(f"{name} {verb}: {text}" for name, text in failures.items())
 
 
-def _configure(config: stackfile.StackConfig, monitor: Monitor, progress: Progress) -> None:
+def _configure(
+    stack: str, config: stackfile.StackConfig, monitor: Monitor, progress: Progress
+) -> None:
     pulumi_config.set_all_config(dict(config.values), list(config.secrets))
     untyped: Any = mocks
     features = untyped.MockMonitor.GetDeploymentInfo(monitor, None).supportedFeatures
@@ -218,7 +248,7 @@ def _configure(config: stackfile.StackConfig, monitor: Monitor, progress: Progre
             monitor_features=set(features),
             engine=mocks.MockEngine(_logger(progress)),
             project=config.project,
-            stack=STACK,
+            stack=stack,
             dry_run=False,
             organization=None,
             callbacks=None,

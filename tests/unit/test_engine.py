@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -15,10 +16,11 @@ from typing import Any
 import pytest
 
 from sandbox import site
-from sandbox.engine import EngineError, choose, kube, ssh, stackfile
+from sandbox.engine import EngineError, choose, keys, kube, ssh, stackfile
 from sandbox.engine.journal import Journal, Record, delete_all
-from sandbox.engine.progress import Progress
-from sandbox.engine.resources import seconds, to_delete
+from sandbox.engine.progress import Progress, hide, seconds, texts_in
+from sandbox.engine.real import RealEngine
+from sandbox.engine.resources import Workshop, to_delete
 from sandbox.engine.standin import StandinEngine
 
 # Configuration
@@ -86,6 +88,35 @@ def test_the_dev_stack_can_be_read() -> None:
     config = stackfile.read(site.ROOT, "dev")
     assert config.project == "own-kubernetes"
     assert "cp1" in json.loads(config.values["own-kubernetes:nodes"])
+
+
+def test_each_stack_has_a_home_of_its_own() -> None:
+    assert stackfile.home("dev") == site.STATE / "engine"
+    assert stackfile.home("hetzner") == site.STATE / "engine-hetzner"
+
+
+def test_a_stack_file_may_lie_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: p\nruntime: python\n")
+    (tmp_path / "Pulumi.x.yaml").write_text("config: {p:a: near}\n")
+    elsewhere = tmp_path / "other.yaml"
+    with pytest.raises(EngineError, match=r"stack 'x': .*other.yaml is not there"):
+        stackfile.read(tmp_path, "x", elsewhere)
+    elsewhere.write_text("config: {p:a: far, hcloud:endpoint: http://x/v1}\n")
+    assert dict(stackfile.read(tmp_path, "x").values) == {"p:a": "near"}
+    far = dict(stackfile.read(tmp_path, "x", elsewhere).values)
+    assert far == {"p:a": "far", "hcloud:endpoint": "http://x/v1"}
+
+
+def test_the_real_engine_gets_a_copy_of_the_stack_file(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: p\nruntime: python\n")
+    elsewhere = tmp_path / "other.yaml"
+    elsewhere.write_text("config: {hcloud:token: t}\n")
+    engine = RealEngine(tmp_path, tmp_path / "home", stack="x", stack_file=elsewhere)
+    copy = engine._work_folder() / "Pulumi.x.yaml"
+    assert copy.read_text() == "config: {hcloud:token: t}\n"
+    copy.write_text("config: {}\nencryptionsalt: salt\n")
+    engine._work_folder()
+    assert copy.read_text() == "config: {hcloud:token: t}\nencryptionsalt: salt\n"
 
 
 # ssh
@@ -269,7 +300,111 @@ def test_no_more_is_written_down_than_deleting_takes() -> None:
     )
 
 
+def test_a_private_key_is_written_down_and_secrets_of_what_is_left_out_are_not() -> None:
+    made = {"algorithm": "RSA", "rsaBits": 2048, "made": {"privateKeyPem": "x"}}
+    key = Record("u", keys.PRIVATE_KEY, "k", inputs=made)
+    assert to_delete(key).inputs == made
+    command = Record(
+        "u",
+        "command:local:Command",
+        "c",
+        inputs={"create": "x", "environment": {"T": "t"}},
+        secret=("create", "environment"),
+    )
+    assert to_delete(command).secret == ("environment",)
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "created.json"
+    kept = Record("u", "t", "n", inputs={"l": [1]}, after=("a",), secret=("s",), protected=True)
+    Journal(path).put(kept)
+    assert Journal(path).records() == [kept]
+
+
+# Key pairs
+
+
+def keygen(*words: str) -> str:
+    return subprocess.run(["ssh-keygen", *words], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind"),
+    [
+        ({"algorithm": "ED25519"}, "ssh-ed25519"),
+        ({"algorithm": "ECDSA", "ecdsaCurve": "P256"}, "ecdsa-sha2-nistp256"),
+        ({"algorithm": "RSA"}, "ssh-rsa"),
+    ],
+)
+def test_a_key_pair_belongs_together_in_all_its_forms(
+    inputs: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    made = keys.make(inputs, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    public = made["publicKeyOpenssh"]
+    assert public.split()[0] == kind
+    assert public.endswith("\n")
+    for form in ("privateKeyOpenssh", "privateKeyPem"):
+        if form == "privateKeyPem" and kind == "ssh-ed25519":
+            continue  # OpenSSH does not read it; see the next test
+        path = tmp_path / form
+        path.touch(mode=0o600)
+        path.write_text(made[form])
+        assert keygen("-y", "-f", str(path)).split()[:2] == public.split()
+    file = tmp_path / "key.pub"
+    file.write_text(public)
+    assert made["publicKeyFingerprintSha256"] in keygen("-l", "-f", str(file))
+    assert made["publicKeyFingerprintMd5"] in keygen("-l", "-E", "md5", "-f", str(file))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+@pytest.mark.parametrize("form", ["privateKeyPem", "privateKeyPemPkcs8"])
+@pytest.mark.parametrize("algorithm", ["ED25519", "ECDSA", "RSA"])
+def test_openssl_reads_the_pems(algorithm: str, form: str, tmp_path: Path) -> None:
+    made = keys.make({"algorithm": algorithm, "ecdsaCurve": "P256"}, tmp_path)
+    words = ["openssl", "pkey", "-pubout"]
+    ended = subprocess.run(words, input=made[form], capture_output=True, text=True, check=True)
+    assert ended.stdout == made["publicKeyPem"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"algorithm": "ECDSA"}, "ecdsaCurve P224: the stand-in has P256"),
+        ({"algorithm": "DSA"}, "algorithm DSA: want ED25519"),
+    ],
+)
+def test_refused_key_pairs(inputs: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=message):
+        keys.make(inputs, tmp_path)
+
+
 # Progress
+
+
+def test_secrets_are_taken_out_of_texts() -> None:
+    secrets = texts_in({"a": ["first line\nsecond line"], "b": {"c": "abc"}, "d": 7})
+    assert secrets == ["first line", "second line", "abc"]
+    assert hide("x second line y abc first", secrets) == "x [secret] y abc first"
+
+
+@pytest.mark.parametrize("phase", ["create", "delete"])
+def test_a_secret_environment_is_in_no_error_and_no_line(phase: str, tmp_path: Path) -> None:
+    lines: list[str] = []
+    workshop = Workshop(tmp_path, Progress(lines.append))
+    command = Record(
+        "u",
+        "command:local:Command",
+        "c",
+        inputs={phase: "echo $TOKEN; echo said; exit 3", "environment": {"TOKEN": "very-secret"}},
+        secret=("environment",),
+    )
+    with pytest.raises(ssh.SshError, match="status 3") as failed:
+        workshop.create(command, None) if phase == "create" else workshop.delete(command)
+    for text in (str(failed.value), "\n".join(lines)):
+        assert "said" in text
+        assert "[secret]" in text
+        assert "very-secret" not in text
 
 
 def test_what_is_quick_is_not_told_and_what_fails_always_is() -> None:
@@ -403,6 +538,72 @@ def test_errors_of_the_program(
     monkeypatch.setenv(variable, "1")
     with pytest.raises(EngineError, match=message):
         project.up(lambda _: None)
+
+
+OPTIONS = """
+import os
+import pulumi
+import pulumi_tls as tls
+from pulumi_command import local
+
+run = int(os.environ["RUN"])
+trace = pulumi.Config("hcloud").require("endpoint")
+host = local.Command("host", create="true")
+key = tls.PrivateKey("key", algorithm="ECDSA", ecdsa_curve="P256")
+pulumi.export("key", key.private_key_openssh)
+pulumi.export("public", key.public_key_openssh)
+pulumi.export("hidden", pulumi.Output.from_input(key.private_key_pem.is_secret()))
+pulumi.export("open", pulumi.Output.from_input(key.public_key_openssh.is_secret()))
+local.Command(
+    f"name-{run}",
+    create="true",
+    delete=f"echo renamed >>{trace}",
+    triggers=[run],
+    opts=pulumi.ResourceOptions(
+        aliases=[pulumi.Alias(name=f"name-{run - 1}")],
+        delete_before_replace=True,
+        ignore_changes=["stdin"],
+        replace_on_changes=["create"],
+        replace_with=[host],
+    ),
+)
+if run == 1:
+    local.Command(
+        "left",
+        create="true",
+        delete=f"echo left >>{trace}",
+        opts=pulumi.ResourceOptions(retain_on_delete=True),
+    )
+local.Command(
+    "safe",
+    create="true",
+    delete=f"echo safe >>{trace}",
+    opts=pulumi.ResourceOptions(protect=run < 3),
+)
+"""
+
+
+def test_options_and_keys_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: p\nruntime: python\n")
+    elsewhere = tmp_path / "other.yaml"
+    elsewhere.write_text(f"config: {{hcloud:endpoint: {tmp_path}/trace}}\n")
+    (tmp_path / "__main__.py").write_text(OPTIONS)
+    engine = StandinEngine(tmp_path, tmp_path / "home", stack="x", stack_file=elsewhere)
+    lines: list[str] = []
+    monkeypatch.setenv("RUN", "1")
+    first = engine.up(lines.append)
+    assert first["hidden"]
+    assert not first["open"]
+    with pytest.raises(EngineError, match="protected, so nothing is deleted: safe"):
+        engine.down(lines.append)
+    monkeypatch.setenv("RUN", "2")
+    assert engine.up(lines.append) == first
+    assert not (tmp_path / "trace").exists()
+    monkeypatch.setenv("RUN", "3")
+    assert engine.up(lines.append) == first
+    engine.down(lines.append)
+    assert sorted((tmp_path / "trace").read_text().split()) == ["renamed", "safe"]
+    assert not [line for line in lines if "BEGIN" in line]
 
 
 def test_a_killed_caller_takes_its_engine_along(project: StandinEngine, tmp_path: Path) -> None:
