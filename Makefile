@@ -1,4 +1,5 @@
 # make up      the main job: a cluster on local machines, ending at a page over HTTP
+#              make up S=cloud: on servers of a stand-in for Hetzner Cloud
 # make test    all tests; make test T=expression: those that match (pytest -k)
 # make down    takes the cluster away and everything with it, but for the cache and .venv
 # make check   format, lint, types, host scripts, unit tests
@@ -16,7 +17,7 @@ $(READY): requirements.txt requirements-dev.txt sandbox/setup.sh
 	@touch $@
 
 up down status: $(READY)
-	@$(PYTHON) -m sandbox $@
+	@$(PYTHON) -m sandbox $@ $(if $(S),--stack $(S))
 
 lint: $(READY)
 	@.venv/bin/ruff format --check --quiet .

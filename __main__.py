@@ -7,9 +7,13 @@ import pulumi
 from cluster import settings
 from cluster.access import ApiAccess
 from cluster.ingress.nginx import NginxIngress
+from cluster.machines import machines_of
 from cluster.machines.existing import ExistingHosts
+from cluster.machines.hetzner.controllers import hetzner_controllers
+from cluster.machines.hetzner.servers import HetznerServers
 from cluster.network.flannel import Flannel
-from cluster.network.metallb import MetalLB
+from cluster.network.floating import floating_mover
+from cluster.network.metallb import load_balancing
 from cluster.nodes import Nodes
 from cluster.nodes.labels import NodeLabels
 from cluster.workload import HelloWorld
@@ -17,21 +21,26 @@ from cluster.workload import HelloWorld
 root = Path(__file__).parent
 stack = settings.load(pulumi.Config(), root)
 
-machines = ExistingHosts(stack).machines
+hosts = ExistingHosts(stack)
+cloud = HetznerServers(stack, root)
+machines = machines_of(stack.settings, hosts, cloud)
 nodes = Nodes("nodes", stack.settings, machines, root)
-access = ApiAccess("access", stack.settings.cluster_name, nodes)
+access = ApiAccess("access", stack.settings, nodes)
 NodeLabels("labels", stack.settings, access, nodes)
 
 Flannel("flannel", stack.settings, access)
-MetalLB("metallb", stack.settings, access, nodes)
-ingress = NginxIngress("nginx", stack.settings, access)
+hetzner_controllers("hetzner-controllers", stack, access, nodes, cloud)
+load_balancing("metallb", stack.settings, access, nodes, [ip.address for ip in cloud.floating_ips])
+ingress = NginxIngress("nginx", stack.settings, access, cloud.balancer_address)
+floating_mover("floating", stack, nodes, cloud.floating_ips, cloud.servers, [ingress.release])
 hello = HelloWorld("hello", stack.settings, access, ingress.release)
 
 pulumi.export("kubeconfig", access.kubeconfig)
 pulumi.export("url", f"http://{stack.settings.hello_host}/")
 pulumi.export("ingressAddress", hello.ingress_address)
 pulumi.export("serviceAddress", hello.service_address)
-pulumi.export("nodes", {name: str(m.internal_address) for name, m in machines.items()})
+pulumi.export("nodes", {name: machine.internal_address for name, machine in machines.items()})
+pulumi.export("logins", {name: machine.login for name, machine in machines.items()})
 pulumi.export(
     "dnsRecord", pulumi.Output.format("{}. A {}", stack.settings.hello_host, hello.ingress_address)
 )

@@ -97,9 +97,8 @@ def render(folder: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True)
     settings = _settings()
     machines = {name: _machine(settings, name) for name in settings.nodes}
-    planes = {name: m for name, m in machines.items() if m.role == "control-plane"}
     for name, machine in machines.items():
-        files = host_files(settings, machine, planes, site.ROOT)
+        files = host_files(settings, name, site.ROOT)
         _write_host(folder / "hosts" / name, files)
         _write(folder / "kubeadm" / f"{name}.yaml", _kubeadm_config(settings, machine))
     values = _values(settings)
@@ -124,7 +123,7 @@ def _machine(settings: Settings, name: str) -> Machine:
     return Machine(
         name=name,
         role=node.role,
-        address=node.address,
+        address=str(node.address),
         internal_address=str(node.internal_address),
         user="root",
         port=22,

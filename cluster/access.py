@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
+import yaml
 
+from cluster.machines import Machine
 from cluster.nodes import Nodes, decoded
+from cluster.settings import API_PORT, Settings
 
 
 class ApiAccess(pulumi.ComponentResource):
@@ -15,32 +19,36 @@ class ApiAccess(pulumi.ComponentResource):
 
     Args:
         name: prefix of the provider's name.
-        cluster_name: identity of the cluster. Given to the provider so that a kubeconfig which is
-            unknown in a preview does not read as another cluster, replacing every object.
+        settings: the stack's settings; the cluster's name is its identity to the provider, so that a
+            kubeconfig which is unknown in a preview does not read as another cluster, replacing
+            every object.
         nodes: the nodes that carry the API.
 
     Attributes:
         kubeconfig: the administrator's kubeconfig, a secret.
-        workers: what makes the nodes that pods run on; what waits for pods comes after them, so that
-            a failed join ends the run at once, not when the wait does.
+        workers: what makes nodes that pods run on: the joins, and what frees new nodes of a taint. What
+            waits for pods comes after them, so that a failed join ends the run at once, not when the
+            wait does.
         provider: for every resource in the cluster.
     """
 
     def __init__(
         self,
         name: str,
-        cluster_name: str,
+        settings: Settings,
         nodes: Nodes,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:access:ApiAccess", name, None, opts)
         self._carrier = nodes.control_plane
-        self.workers = list(nodes.joined.values())
-        self.kubeconfig = decoded(nodes.access, "kubeconfig")
+        self.workers: list[pulumi.Resource] = list(nodes.joined.values())
+        self.kubeconfig = _from_outside(
+            decoded(nodes.access, "kubeconfig"), settings, nodes.control_host.machine
+        )
         self.provider = k8s.Provider(
             f"{name}-kubernetes",
             kubeconfig=self.kubeconfig,
-            cluster_identifier=cluster_name,
+            cluster_identifier=settings.cluster_name,
             # Else changed data would replace them (pulumi-kubernetes' default).
             enable_config_map_mutable=True,
             enable_secret_mutable=True,
@@ -61,3 +69,30 @@ class ApiAccess(pulumi.ComponentResource):
             deleted_with=self._carrier,
             depends_on=list(after),
         )
+
+
+CERTIFIED_NAME = "kubernetes.default.svc"
+"""In every API server's certificate (kubeadm's own default)."""
+
+
+def _from_outside(
+    kubeconfig: pulumi.Output[str], settings: Settings, machine: Machine
+) -> pulumi.Output[str]:
+    """The kubeconfig for users, who may not be in the nodes' private network.
+
+    Where no endpoint was given they go to the control plane's own address. Its certificate need not name
+    that address, which a server has only once it is made: another name in it is checked.
+    """
+    if settings.api_endpoint or machine.address == machine.internal_address:
+        return kubeconfig
+
+    def pointed(values: Sequence[Any]) -> str:
+        text, address = values
+        host = f"[{address}]" if ":" in address else address
+        config = yaml.safe_load(text)
+        for entry in config["clusters"]:
+            entry["cluster"]["server"] = f"https://{host}:{API_PORT}"
+            entry["cluster"]["tls-server-name"] = CERTIFIED_NAME
+        return yaml.safe_dump(config, sort_keys=False)
+
+    return pulumi.Output.all(kubeconfig, machine.address).apply(pointed)

@@ -7,9 +7,12 @@ would refuse or, worse, accept and not work. They run in a preview, before any r
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, collapse_addresses
 from typing import TYPE_CHECKING
+
+from pydantic.alias_generators import to_camel
 
 from cluster import versions
 from cluster.errors import Problem
@@ -77,6 +80,15 @@ def service_network_size(settings: Settings) -> Iterator[Problem]:
 
 def pool_addresses(settings: Settings) -> Iterator[Problem]:
     """Pools lie in the nodes' network, apart from each other and from the nodes."""
+    if settings.entry != "layer2":
+        if settings.load_balancer_pools:
+            yield Problem(
+                "loadBalancerPools",
+                [str(pool) for pool in settings.load_balancer_pools],
+                "none: Hetzner routes no address that a server announces by itself",
+                "remove it; hetzner.ingress says how HTTP gets in",
+            )
+        return
     network = settings.node_cidr
     reserved = {
         network.network_address: "the network's address",
@@ -115,7 +127,7 @@ def pool_addresses(settings: Settings) -> Iterator[Problem]:
 def pool_size(settings: Settings) -> Iterator[Problem]:
     """A Service of type LoadBalancer without an address waits for ever."""
     size = sum(map(len, settings.load_balancer_pools))
-    if size < len(LOAD_BALANCER_SERVICES):
+    if settings.entry == "layer2" and size < len(LOAD_BALANCER_SERVICES):
         yield Problem(
             "loadBalancerPools",
             [str(pool) for pool in settings.load_balancer_pools],
@@ -131,11 +143,19 @@ def node_addresses(settings: Settings) -> Iterator[Problem]:
     inner: dict[IPv4Address, str] = {}
     for name, node in settings.nodes.items():
         key = f"nodes.{name}.address"
-        place = (node.address, node.port or settings.ssh_port)
+        place = (node.address or f"server {name}", node.port or settings.ssh_port)
         same_place = place in seen
         if same_place:
-            yield _twice(key, node.address, seen[place])
+            yield _twice(key, place[0], seen[place], "correct one of the two")
         seen[place] = name
+        if node.machine == "existing" and node.address is None:
+            yield Problem(
+                key,
+                "",
+                "where SSH is answered on this host",
+                f"set {key}, or nodes.{name}.machine (or machines) to hetzner for a new server",
+            )
+            continue
         if not node.addresses:
             yield Problem(
                 f"nodes.{name}.privateAddress",
@@ -147,7 +167,8 @@ def node_addresses(settings: Settings) -> Iterator[Problem]:
         address = node.internal_address
         inner_key = f"nodes.{name}.{'privateAddress' if node.private_address else 'address'}"
         if address in inner and not same_place:
-            yield _twice(inner_key, str(address), inner[address])
+            remedy = _NOT_ONE_PLACE if node.machine == "hetzner" else "correct one of the two"
+            yield _twice(inner_key, str(address), inner[address], remedy)
         inner[address] = name
         if address not in settings.node_cidr:
             yield Problem(
@@ -182,9 +203,9 @@ def node_count(settings: Settings) -> Iterator[Problem]:
 
 
 def host_keys(settings: Settings) -> Iterator[Problem]:
-    """No host is dialled whose key is not known."""
+    """No host is dialled whose key is not known; to a new server the program gives one."""
     for name, node in settings.nodes.items():
-        if node.host_key is None:
+        if node.machine == "existing" and node.host_key is None:
             yield Problem(
                 f"nodes.{name}.hostKey",
                 "",
@@ -192,6 +213,186 @@ def host_keys(settings: Settings) -> Iterator[Problem]:
                 f"({settings.ssh_known_hosts_file or 'not set'})",
                 "copy /etc/ssh/ssh_host_ed25519_key.pub from a console of the host that you trust",
             )
+
+
+def node_pools(settings: Settings) -> Iterator[Problem]:
+    """A pool's nodes have names of their own (looked at before pools become nodes)."""
+    seen = {name: f"nodes.{name}" for name in settings.nodes}
+    for pool, values in settings.node_pools.items():
+        for name in values.nodes(pool):
+            if name in seen:
+                yield Problem(
+                    f"nodePools.{pool}",
+                    values.count,
+                    f"a pool whose node {name} is not in {seen[name]} too",
+                    "rename one of the two",
+                )
+            seen[name] = f"nodePools.{pool}"
+
+
+_OF_SERVERS = ("server_type", "location", "image", "placement_group")
+_OF_HOSTS = ("address", "host_key", "user", "port")
+
+
+def kinds_of_machines(settings: Settings) -> Iterator[Problem]:
+    """Keys of a server don't stand at an existing host, and the other way round.
+
+    Looked at as they are written, before any is filled in.
+    """
+    for name, node in settings.nodes.items():
+        existing = (node.machine or settings.machines) == "existing"
+        for field in _OF_SERVERS if existing else _OF_HOSTS:
+            value = getattr(node, field)
+            if value is not None:
+                yield Problem(
+                    f"nodes.{name}.{to_camel(field)}",
+                    value,
+                    "nothing, as the node is an existing host"
+                    if existing
+                    else "nothing, as the server is new and gets one",
+                    f"remove it, or set nodes.{name}.machine",
+                )
+
+
+SERVERS_PER_NETWORK = 100
+ADMIN_CIDRS = 50
+"""docs.hetzner.com/cloud: limits of networks and firewalls."""
+
+RFC_1918 = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+
+HETZNER_GATEWAY = IPv4Address("172.31.1.1")
+"""Every server's way out by its public interface."""
+
+RESERVED_BY_HETZNER = "the network's own, its gateway's, or kept for load balancers"
+
+
+def hetzner_network(settings: Settings) -> Iterator[Problem]:
+    """What a private network at Hetzner Cloud can be (docs.hetzner.com/cloud/networks/faq)."""
+    if not settings.hetzner_nodes:
+        return
+    network, subnet = settings.node_cidr, settings.server_cidr
+    if not any(network.subnet_of(private) for private in RFC_1918) or network.prefixlen > 24:
+        yield Problem(
+            "nodeCidr",
+            str(network),
+            "a private network (RFC 1918) of /24 or larger, which is what Hetzner takes",
+            "choose one like 10.0.0.0/16",
+        )
+        return
+    if not subnet.subnet_of(network) or subnet.prefixlen > 28:
+        yield Problem(
+            "hetzner.subnetCidr",
+            str(subnet),
+            f"a part of nodeCidr ({network}), of /28 or larger",
+            "correct one of them",
+        )
+        return
+    taken = {network[0], network[1], network[-1], subnet[0], subnet[1], HETZNER_GATEWAY}
+    taken |= {subnet[-n] for n in (1, 2, 3)}
+    for name, node in settings.hetzner_nodes.items():
+        if node.private_address in taken or node.private_address not in subnet:
+            yield Problem(
+                f"nodes.{name}.privateAddress",
+                str(node.private_address),
+                f"an address in {subnet} that is none of {RESERVED_BY_HETZNER}",
+                "choose another",
+            )
+    yield from _vswitch(settings, subnet)
+
+
+def _vswitch(settings: Settings, subnet: IPv4Network) -> Iterator[Problem]:
+    both = (settings.hetzner.vswitch_id, settings.hetzner.vswitch_cidr)
+    if (both[0] is None) != (both[1] is None):
+        yield Problem(
+            "hetzner.vswitchId",
+            both[0] or "",
+            "vswitchId and vswitchCidr together",
+            "set both, or neither",
+        )
+    cidr = both[1]
+    if cidr and (not cidr.subnet_of(settings.node_cidr) or cidr.overlaps(subnet)):
+        yield Problem(
+            "hetzner.vswitchCidr",
+            str(cidr),
+            f"a part of nodeCidr ({settings.node_cidr}) apart from the servers' one ({subnet})",
+            "set hetzner.subnetCidr and hetzner.vswitchCidr to two halves of nodeCidr",
+        )
+
+
+def hetzner_limits(settings: Settings) -> Iterator[Problem]:
+    """Hetzner's bounds on how many there may be of something, and on names."""
+    servers = settings.hetzner_nodes
+    if len(servers) > SERVERS_PER_NETWORK:
+        yield Problem(
+            "nodes",
+            len(servers),
+            f"at most {SERVERS_PER_NETWORK} servers, which is what a Hetzner network takes",
+            "make two clusters",
+        )
+    if servers and len(settings.admin_cidrs) > ADMIN_CIDRS:
+        yield Problem(
+            "adminCidrs",
+            f"{len(settings.admin_cidrs)} networks",
+            f"at most {ADMIN_CIDRS}, which is what a Hetzner firewall takes",
+            "put neighbouring networks together",
+        )
+    groups = Counter(node.placement_group for node in servers.values())
+    for group, count in groups.items():
+        if count > PLACEMENT_GROUP_SIZE:
+            yield Problem(
+                f"placement group {group}",
+                count,
+                f"at most {PLACEMENT_GROUP_SIZE} servers, which is what a placement group takes",
+                "make the nodes a pool (nodePools), or give some another placementGroup",
+            )
+    for name in servers:
+        full = f"{settings.cluster_name}-{name}"
+        if len(full) > LONGEST_NAME:
+            yield Problem(
+                f"nodes.{name}",
+                full,
+                f"a server name, clusterName-{name}, of at most {LONGEST_NAME} characters",
+                "shorten one of the two",
+            )
+
+
+LONGEST_NAME = 63
+"""Of a host (RFC 1123); Hetzner takes no longer one either."""
+
+PLACEMENT_GROUP_SIZE = 10
+"""Servers that a spread placement group takes (docs.hetzner.com/cloud/placement-groups/overview)."""
+
+
+def ways_to_servers(settings: Settings) -> Iterator[Problem]:
+    """HTTP gets in by servers: neither a load balancer nor a floating IP leads to an existing host."""
+    able = settings.takes_workloads
+    if settings.hetzner_nodes and able and not settings.hetzner_nodes.keys() & able.keys():
+        yield Problem(
+            "nodes",
+            list(able),
+            "a Hetzner server among the nodes that take workloads, as hetzner.ingress "
+            f"({settings.hetzner.ingress}) leads to servers only",
+            "make one of these nodes a server, or set scheduleOnControlPlanes to true",
+        )
+
+
+def api_load_balancer(settings: Settings) -> Iterator[Problem]:
+    """Hetzner's load balancer reaches servers of the same project only."""
+    hosts = [n for n, node in settings.control_planes.items() if node.machine == "existing"]
+    if settings.hetzner.api_load_balancer and hosts:
+        yield Problem(
+            "hetzner.apiLoadBalancer",
+            True,
+            f"false, as control planes on existing hosts ({', '.join(hosts)}) can't be its targets",
+            "remove it, or set apiEndpoint to an address of your own",
+        )
+    if settings.hetzner.api_load_balancer and settings.api_endpoint:
+        yield Problem(
+            "hetzner.apiLoadBalancer",
+            True,
+            f"false, or no apiEndpoint ({settings.api_endpoint}): there is one endpoint",
+            "remove one of the two",
+        )
 
 
 def kubernetes_version(settings: Settings) -> Iterator[Problem]:
@@ -260,7 +461,7 @@ def charts(settings: Settings) -> Iterator[Problem]:
             )
 
 
-CHARTS = ("metallb", "nginx-ingress")
+CHARTS = ("metallb", "nginx-ingress", "hcloud-cloud-controller-manager", "hcloud-csi")
 
 OWNED_LABELS = frozenset(
     {
@@ -273,10 +474,14 @@ OWNED_LABELS = frozenset(
 )
 
 
-def _twice(key: str, address: str, other: str) -> Problem:
-    return Problem(
-        key, address, f"an address of its own (node {other} has this one)", "correct one of the two"
-    )
+_NOT_ONE_PLACE = (
+    "set privateAddress of one of the two, or firstPrivateAddress of its pool: the addresses that are "
+    "made of names can meet"
+)
+
+
+def _twice(key: str, address: str, other: str, remedy: str) -> Problem:
+    return Problem(key, address, f"an address of its own (node {other} has this one)", remedy)
 
 
 RULES: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
@@ -292,4 +497,8 @@ RULES: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     open_networks,
     labels,
     charts,
+    hetzner_network,
+    hetzner_limits,
+    ways_to_servers,
+    api_load_balancer,
 )

@@ -25,6 +25,9 @@ SCRIPTS = Path(__file__).parent / "nodes" / "scripts"
 REMOTE_HOME = ".own-kubernetes"
 """Below the login user's home; the scripts lie in its ``scripts/``."""
 
+INSTALLED = "/usr/local/lib/own-kubernetes"
+"""Where ``run.sh`` puts the scripts, to run them from there; a new server is given some of them there."""
+
 PER_DIAL_SECONDS = 10
 FIRST_PAUSE_SECONDS = 0.1
 PAUSE_FACTOR = 1.5
@@ -38,6 +41,10 @@ class Host(pulumi.ComponentResource):
         name: the node's name.
         machine: the machine.
         timeout_seconds: bound on reaching the machine, for each command.
+
+    Attributes:
+        machine: the machine.
+        host_key: the SSH host key that all phases check.
     """
 
     def __init__(
@@ -50,11 +57,14 @@ class Host(pulumi.ComponentResource):
         super().__init__("own-kubernetes:remote:Host", name, None, opts)
         self.machine = machine
         self._name = name
-        self._connection = _connection(machine, timeout_seconds)
         self._hooks = pulumi.ResourceHookBinding(
             on_error=[_unreachable(name, machine, timeout_seconds)]
         )
         bound = f"{timeout_seconds}s"
+        first = _connection(machine, machine.host_key, timeout_seconds)
+        trusted = self._trust(first) if machine.first_contact else None
+        self.host_key: pulumi.Input[str] = trusted.stdout if trusted else machine.host_key
+        self._connection = _connection(machine, self.host_key, timeout_seconds)
         self.scripts = remote.CopyToRemote(
             f"{name}-scripts",
             connection=self._connection,
@@ -62,9 +72,10 @@ class Host(pulumi.ComponentResource):
             remote_path=REMOTE_HOME,
             # A rebuilt machine shows itself by a new host key and has no scripts any more. Replacing
             # is harmless: nothing is run when a copy is deleted.
-            triggers=[machine.host_key],
+            triggers=[self.host_key],
             opts=pulumi.ResourceOptions(
                 parent=self,
+                depends_on=list(machine.after),
                 deleted_with=machine.carrier,
                 hooks=self._hooks,
                 # The first to reach the host: bounds dials that hang, as retries alone do not.
@@ -73,10 +84,37 @@ class Host(pulumi.ComponentResource):
         )
         self.register_outputs({})
 
+    def _trust(self, connection: remote.ConnectionArgs) -> remote.Command:
+        """The first contact with a new server, by the host key of its first boot, which ends there.
+
+        It must not run again on the same server, where that key is gone: what may change without a new
+        server is ignored.
+        """
+        return remote.Command(
+            f"{self._name}-trust",
+            connection=connection,
+            create=f"bash {INSTALLED}/trust.sh",
+            logging=remote.Logging.STDERR,
+            add_previous_output_in_env=False,
+            triggers=[self.machine.provider_id],
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=list(self.machine.after),
+                deleted_with=self.machine.carrier,
+                delete_before_replace=True,
+                ignore_changes=[
+                    f"connection.{key}"
+                    for key in ("privateKey", "dialErrorLimit", "perDialTimeout")
+                ],
+                custom_timeouts=pulumi.CustomTimeouts(create="30m"),
+                hooks=self._hooks,
+            ),
+        )
+
     def run(
         self,
         phase: str,
-        values: Mapping[str, str] | None = None,
+        values: Mapping[str, pulumi.Input[str]] | None = None,
         *,
         stdin: pulumi.Input[str] | None = None,
         undo: Sequence[str] = (),
@@ -96,11 +134,10 @@ class Host(pulumi.ComponentResource):
         Returns:
             The command; its ``stdout`` is the phase's result.
         """
-        words = [phase, *(f"{key}={value}" for key, value in (values or {}).items())]
         return remote.Command(
             f"{self._name}-{phase}",
             connection=self._connection,
-            create=self._line(words),
+            create=self._create_line(phase, values or {}),
             delete=self._undo_line(undo) if undo else None,
             stdin=stdin,
             logging=remote.Logging.NONE if secret else remote.Logging.STDERR,
@@ -114,6 +151,15 @@ class Host(pulumi.ComponentResource):
                 hooks=self._hooks,
             ),
         )
+
+    def _create_line(
+        self, phase: str, values: Mapping[str, pulumi.Input[str]]
+    ) -> pulumi.Input[str]:
+        def line(known: Mapping[str, str]) -> str:
+            return self._line([phase, *(f"{key}={value}" for key, value in known.items())])
+
+        plain = {key: value for key, value in values.items() if isinstance(value, str)}
+        return line(plain) if len(plain) == len(values) else pulumi.Output.all(**values).apply(line)
 
     def _line(self, words: Sequence[str]) -> str:
         sudo = [] if self.machine.user == "root" else ["sudo", "-n"]
@@ -141,13 +187,15 @@ def dial_retries(timeout_seconds: int) -> int:
     return retries
 
 
-def _connection(machine: Machine, timeout_seconds: int) -> remote.ConnectionArgs:
+def _connection(
+    machine: Machine, host_key: pulumi.Input[str], timeout_seconds: int
+) -> remote.ConnectionArgs:
     return remote.ConnectionArgs(
         host=machine.address,
         port=machine.port,
         user=machine.user,
         private_key=machine.private_key,
-        host_key=machine.host_key,
+        host_key=host_key,
         per_dial_timeout=PER_DIAL_SECONDS,
         dial_error_limit=dial_retries(timeout_seconds),
     )
@@ -171,14 +219,16 @@ OUT_OF_TIME = "deadline exceeded"
 def _unreachable(name: str, machine: Machine, timeout_seconds: int) -> pulumi.ErrorHook:
     """Names host, port, user and bound when a dial failed; the engine's own text has no user."""
 
-    def explain(args: pulumi.ErrorHookArgs) -> bool:
+    async def explain(args: pulumi.ErrorHookArgs) -> bool:
         signs = [GIVEN_UP, OUT_OF_TIME] if args.type.endswith("CopyToRemote") else [GIVEN_UP]
         if any(sign in error for error in args.errors for sign in signs):
+            # A server's is known only now; the hook's own arguments have it as a secret.
+            address = await pulumi.Output.from_input(machine.address).future()
             pulumi.log.error(
-                f"{name}: no SSH login as {machine.user} at {machine.address} port {machine.port}, "
+                f"{name}: no SSH login as {machine.user} at {address} port {machine.port}, "
                 f"tried for up to {timeout_seconds} s (sshTimeoutSeconds). Expected: an SSH server "
                 f"there with the configured host key that lets {machine.user} in. Remedy: try "
-                f"`ssh -p {machine.port} {machine.user}@{machine.address}` and mend what it says."
+                f"`ssh -p {machine.port} {machine.user}@{address}` and mend what it says."
             )
         return False
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -43,6 +45,7 @@ from cluster.errors import Problem, SettingsError
 CONFIG_FILE_REMEDY = "correct it in Pulumi.<stack>.yaml; Pulumi.yaml describes every key"
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 DNS_NAME_LIMIT = 253
+POOL_NAME_LIMIT = 63 - len("-100")
 HOST_KEY_TYPES = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -112,6 +115,17 @@ def _name(value: Any) -> str:
             "choose a shorter name of those characters",
         )
     return value
+
+
+def _pool_name(value: Any) -> str:
+    """With a number behind it, it is still a name."""
+    name = _name(value)
+    if len(name) > POOL_NAME_LIMIT:
+        _wrong(
+            f"a name of at most {POOL_NAME_LIMIT} characters, as the nodes' names add a number to it",
+            "choose a shorter name",
+        )
+    return name
 
 
 def _host(value: Any) -> str:
@@ -205,6 +219,7 @@ Network = Annotated[IPv4Network, BeforeValidator(_ipv4_network)]
 AnyNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Address = Annotated[IPv4Address, BeforeValidator(_ipv4_address)]
 Name = Annotated[str, BeforeValidator(_name)]
+PoolName = Annotated[str, BeforeValidator(_pool_name)]
 Host = Annotated[str, BeforeValidator(_host)]
 Endpoint = Annotated[str, BeforeValidator(_endpoint)]
 DnsName = Annotated[str, BeforeValidator(_dns_name)]
@@ -214,6 +229,7 @@ Taint = Annotated[str, BeforeValidator(_taint)]
 Pool = Annotated[AddressRange, BeforeValidator(_range)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Role = Literal["control-plane", "worker"]
+MachineKind = Literal["existing", "hetzner"]
 
 
 class _Section(BaseModel):
@@ -232,10 +248,12 @@ class NodeSettings(_Section):
     """One node of the cluster, by name in ``nodes``."""
 
     role: Role
-    address: Host
-    """Where SSH is answered."""
+    machine: MachineKind | None = None
+    """Where the machine comes from; ``machines`` when not given."""
+    address: Host | None = None
+    """Where SSH is answered; of an existing host only, a server gets one."""
     private_address: Address | None = None
-    """The address between the nodes; ``address`` when not given."""
+    """The address between the nodes; ``address`` when not given, for a server one made of its name."""
     user: str | None = None
     """Login user, root or one with password-less sudo; ``sshUser`` when not given."""
     port: Port | None = None
@@ -244,6 +262,12 @@ class NodeSettings(_Section):
     """The host's SSH public key; looked up in ``sshKnownHostsFile`` when not given."""
     labels: dict[str, str] = {}
     taints: list[Taint] = []
+    server_type: str | None = None
+    """Of a Hetzner server; ``hetzner.serverType`` when not given. So with the next two."""
+    location: str | None = None
+    image: str | None = None
+    placement_group: Name | None = None
+    """Servers of one group run on different hardware, 10 at most; by role when not given."""
 
     @property
     def internal_address(self) -> IPv4Address:
@@ -254,7 +278,63 @@ class NodeSettings(_Section):
     def addresses(self) -> list[IPv4Address]:
         """Every IPv4 address that the node is known to have, the other nodes' one first."""
         known = [self.private_address] if self.private_address else []
-        return [*known, IPv4Address(self.address)] if is_ipv4(self.address) else known
+        public = self.address if self.address and is_ipv4(self.address) else None
+        return [*known, IPv4Address(public)] if public else known
+
+
+class PoolSettings(_Section):
+    """Several like nodes: ``worker`` with a count of 2 is ``worker-1`` and ``worker-2``."""
+
+    role: Role
+    count: Annotated[int, Field(ge=0, le=100)]
+    machine: MachineKind | None = None
+    first_private_address: Address | None = None
+    """The first node's private address, the others' follow; else made of the names."""
+    labels: dict[str, str] = {}
+    taints: list[Taint] = []
+    server_type: str | None = None
+    location: str | None = None
+    image: str | None = None
+
+    def nodes(self, pool: str) -> dict[str, NodeSettings]:
+        """The pool's nodes by name."""
+        shared = self.model_dump(exclude={"count", "first_private_address"})
+        return {
+            f"{pool}-{number}": NodeSettings(
+                **shared,
+                private_address=self.first_private_address
+                and self.first_private_address + (number - 1),
+                # Numbered, so that a pool that grows or shrinks moves no server to another group.
+                placement_group=f"{pool}-{(number - 1) // checks.PLACEMENT_GROUP_SIZE + 1}",
+            )
+            for number in range(1, self.count + 1)
+        }
+
+
+class HetznerSettings(_Section):
+    """What holds for all servers at Hetzner Cloud, and what is made around them."""
+
+    location: str = "fsn1"
+    server_type: str = "cx23"
+    image: str = "debian-12"
+    keep_addresses: bool = True
+    """Each server's public IPv4 address is a resource of its own that outlives the server."""
+    ingress: Literal["load-balancer", "floating-ips"] = "load-balancer"
+    """How HTTP gets in: a Hetzner load balancer, or floating IPs that MetalLB hands out."""
+    floating_ips: Annotated[int, Field(ge=1, le=20)] = 1
+    load_balancer_type: str = "lb11"
+    api_load_balancer: bool = False
+    """A load balancer in the private network before the API servers; it can't be added later."""
+    cloud_controller_manager: bool = True
+    csi_driver: bool = True
+    delete_volumes: bool = True
+    """On destroy, the volumes that the CSI driver made go too, with their data."""
+    subnet_cidr: Network | None = None
+    """The servers' part of ``nodeCidr``; all of it when not given."""
+    vswitch_id: Annotated[int, Field(ge=1)] | None = None
+    """A vSwitch of Hetzner Robot that brings existing hosts into the network."""
+    vswitch_cidr: Network | None = None
+    """The vSwitch's part of ``nodeCidr``, apart from ``subnetCidr``."""
 
 
 class AptMirror(_Section):
@@ -282,7 +362,10 @@ class Settings(_Section):
 
     cluster_name: Name
     kubernetes_version: Version
+    machines: MachineKind
     nodes: dict[Name, NodeSettings]
+    node_pools: dict[PoolName, PoolSettings]
+    hetzner: HetznerSettings
     ssh_user: str
     ssh_port: Port
     ssh_private_key_file: str
@@ -320,6 +403,32 @@ class Settings(_Section):
         return {name: node for name, node in self.nodes.items() if node.role == "worker"}
 
     @property
+    def hetzner_nodes(self) -> dict[str, NodeSettings]:
+        """The nodes on servers of Hetzner Cloud, by name."""
+        return {name: node for name, node in self.nodes.items() if node.machine == "hetzner"}
+
+    @property
+    def entry(self) -> Literal["layer2", "load-balancer", "floating-ips"]:
+        """How HTTP gets in: addresses announced on the nodes' network, or what Hetzner offers."""
+        return self.hetzner.ingress if self.hetzner_nodes else "layer2"
+
+    @property
+    def takes_workloads(self) -> dict[str, NodeSettings]:
+        """The nodes that workloads and load balancers may use, by name."""
+        return self.nodes if self.schedule_on_control_planes else self.workers
+
+    @property
+    def server_cidr(self) -> IPv4Network:
+        """The servers' subnet, which is their part of the nodes' network."""
+        return self.hetzner.subnet_cidr or self.node_cidr
+
+    @property
+    def api_balancer_address(self) -> IPv4Address | None:
+        """The private address of the load balancer before the API servers, if there is to be one."""
+        wanted = self.hetzner.api_load_balancer and self.hetzner_nodes
+        return self.server_cidr[-2] if wanted else None
+
+    @property
     def minor(self) -> int:
         """The minor of the Kubernetes version: 36 of 1.36.4."""
         return int(self.kubernetes_version.split(".")[1])
@@ -327,20 +436,36 @@ class Settings(_Section):
     @property
     def endpoint(self) -> str:
         """``host:port`` of the API server as the nodes know it."""
-        first = next(iter(self.control_planes.values()))
-        host, _, port = (self.api_endpoint or str(first.internal_address)).partition(":")
+        first = next(iter(self.control_planes.values())).internal_address
+        host, _, port = (self.api_endpoint or str(self.api_balancer_address or first)).partition(
+            ":"
+        )
         return f"{host}:{port or API_PORT}"
 
 
 API_PORT = 6443
 
 
+HETZNER_ENDPOINT = "https://api.hetzner.cloud/v1"
+
+
 @dataclass(frozen=True)
 class Stack:
-    """What the program runs on: the settings, and the login key apart from them, as a secret."""
+    """What the program runs on: the settings, and the secrets apart from them.
+
+    Attributes:
+        settings: the settings.
+        private_key: the login key, or None: one is made (for servers only).
+        public_key: its public half, where servers are to be made.
+        hetzner_token: the API token of the Hetzner Cloud project, or nothing without servers there.
+        hetzner_endpoint: where Hetzner's API answers.
+    """
 
     settings: Settings
-    private_key: pulumi.Output[str]
+    private_key: pulumi.Output[str] | None
+    public_key: str = ""
+    hetzner_token: str = field(default="", repr=False)
+    hetzner_endpoint: str = HETZNER_ENDPOINT
 
 
 def load(config: pulumi.Config, root: Path) -> Stack:
@@ -356,7 +481,18 @@ def load(config: pulumi.Config, root: Path) -> Stack:
     values = {key: _read(config, key, annotation) for key, annotation in _keys().items()}
     unknown = dict.fromkeys(_configured(config) - {*values, SECRET_KEY})
     settings = validate({**values, **unknown, SECRET_KEY: config.get(SECRET_KEY)}, root)
-    return Stack(settings, _private_key(config, settings, root))
+    cloud = pulumi.Config("hcloud")
+    token = cloud.get("token") or os.environ.get("HCLOUD_TOKEN") or ""
+    if settings.hetzner_nodes and not token:
+        raise SettingsError([NO_HETZNER_TOKEN])
+    private = _private_key(config, settings, root)
+    return Stack(
+        settings,
+        pulumi.Output.secret(private) if private else None,
+        public_key(private) if private and settings.hetzner_nodes else "",
+        token,
+        cloud.get("endpoint") or HETZNER_ENDPOINT,
+    )
 
 
 SECRET_KEY = "sshPrivateKey"
@@ -387,13 +523,61 @@ def validate(values: Mapping[str, Any], root: Path) -> Settings:
         settings = Settings.model_validate(plain)
     except ValidationError as error:
         raise SettingsError([_problem(detail) for detail in error.errors()]) from None
-    settings = _with_host_keys(settings, root)
-    problems = [*checks.problems(settings), *_missing_files(settings, root)]
-    if not settings.ssh_private_key_file and not values.get(SECRET_KEY):
+    problems = [*checks.node_pools(settings), *checks.kinds_of_machines(settings)]
+    settings = _with_host_keys(_with_all_nodes(settings), root)
+    problems += [*checks.problems(settings), *_missing_files(settings, root)]
+    given = settings.ssh_private_key_file or values.get(SECRET_KEY)
+    if not given and len(settings.hetzner_nodes) < len(settings.nodes):
         problems.append(NO_LOGIN_KEY)
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _with_all_nodes(settings: Settings) -> Settings:
+    """Pools as nodes, and in every node what holds for all."""
+    pools = {n: v for pool, p in settings.node_pools.items() for n, v in p.nodes(pool).items()}
+    nodes = {
+        name: _whole(settings, name, node) for name, node in {**pools, **settings.nodes}.items()
+    }
+    return settings.model_copy(update={"nodes": nodes})
+
+
+def _whole(settings: Settings, name: str, node: NodeSettings) -> NodeSettings:
+    machine = node.machine or settings.machines
+    if machine == "existing":
+        login = {
+            "user": node.user or settings.ssh_user,
+            "port": node.port or settings.ssh_port,
+        }
+        return node.model_copy(update={"machine": machine, **login})
+    shared = settings.hetzner
+    return node.model_copy(
+        update={
+            "machine": machine,
+            "user": "root",  # the login of Hetzner's images, with the keys that a server was made with
+            "port": 22,
+            "server_type": node.server_type or shared.server_type,
+            "location": node.location or shared.location,
+            "image": node.image or shared.image,
+            "placement_group": node.placement_group or node.role,
+            "private_address": node.private_address or made_address(name, settings.server_cidr),
+        }
+    )
+
+
+def made_address(name: str, network: IPv4Network) -> IPv4Address:
+    """A server's private address, made of its name: it stays when other nodes come and go.
+
+    Names that end in a number, as a pool's do, count up from one address, so that they never meet.
+    Others can; ``checks`` tells. The first two and the last four addresses of the network are left out
+    (gateway, load balancers).
+    """
+    room = max(1, network.num_addresses - 6)
+    stem, _, last = name.rpartition("-")
+    stem, step = (stem, int(last)) if stem and last.isdecimal() else (name, 0)
+    number = (int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8]) + step) % room
+    return network.network_address + min(2 + number, network.num_addresses - 1)
 
 
 def _read(config: pulumi.Config, key: str, annotation: Any) -> Any:
@@ -446,6 +630,8 @@ def _with_host_keys(settings: Settings, root: Path) -> Settings:
 
 
 def _known_as(node: NodeSettings, settings: Settings) -> str:
+    if node.address is None:
+        return ""
     port = node.port or settings.ssh_port
     return node.address if port == 22 else f"[{node.address}]:{port}"
 
@@ -476,11 +662,62 @@ def _missing_files(settings: Settings, root: Path) -> list[Problem]:
     ]
 
 
-def _private_key(config: pulumi.Config, settings: Settings, root: Path) -> pulumi.Output[str]:
+def _private_key(config: pulumi.Config, settings: Settings, root: Path) -> str | None:
     if settings.ssh_private_key_file:
-        path = root / Path(settings.ssh_private_key_file).expanduser()
-        return pulumi.Output.secret(path.read_text())
-    return config.require_secret(SECRET_KEY)
+        return (root / Path(settings.ssh_private_key_file).expanduser()).read_text()
+    return config.get(SECRET_KEY) or None
+
+
+def public_key(private_key: str) -> str:
+    """The public half of an OpenSSH private key, which stands in it in clear.
+
+    The format is PROTOCOL.key of OpenSSH: a magic word, then cipher, key derivation and its options,
+    a count, and the public key, each with its length before it.
+
+    Raises:
+        SettingsError: the key is of another format or has a passphrase.
+    """
+    body = "".join(line for line in private_key.split("\n") if line and "-----" not in line)
+    try:
+        blob = base64.b64decode(body, validate=True)
+        fields, rest = [], blob.removeprefix(b"openssh-key-v1\0")
+        if rest == blob:
+            raise ValueError("another format")
+        for skipped in (0, 0, 0, 4):
+            size = int.from_bytes(rest[skipped : skipped + 4])
+            rest = rest[skipped + 4 :]
+            fields.append(rest[:size])
+            rest = rest[size:]
+        kind_size = int.from_bytes(fields[3][:4])
+        kind = fields[3][4 : 4 + kind_size].decode("ascii")
+    except (ValueError, binascii.Error):
+        raise SettingsError([NOT_OPENSSH]) from None
+    if fields[0] != b"none":
+        raise SettingsError([HAS_PASSPHRASE])
+    return f"{kind} {base64.b64encode(fields[3]).decode()}"
+
+
+NOT_OPENSSH = Problem(
+    SECRET_KEY,
+    "",
+    "a private key in OpenSSH's own format (-----BEGIN OPENSSH PRIVATE KEY-----)",
+    "convert it with `ssh-keygen -p -f key`, or leave it out: one is made for new servers",
+)
+
+HAS_PASSPHRASE = Problem(
+    SECRET_KEY,
+    "",
+    "a private key without passphrase, as nobody is there to type it",
+    "make one of its own for this: `ssh-keygen -t ed25519 -N '' -f key`",
+)
+
+NO_HETZNER_TOKEN = Problem(
+    "hcloud:token",
+    "",
+    "the API token of your Hetzner Cloud project, with the right to read and write",
+    "make one in the project's console (Security, API tokens), then run "
+    "`pulumi config set --secret hcloud:token`",
+)
 
 
 NO_LOGIN_KEY = Problem(

@@ -27,14 +27,18 @@ HELLO_IMAGE: Final = "us-docker.pkg.dev/google-samples/containers/gke/hello-app:
 NGINX_INGRESS_IMAGE: Final = "docker.io/nginx/nginx-ingress:5.5.4"
 """What the default chart runs; fetched ahead, so a start is not held up by the pull."""
 
+HCLOUD_CCM: Final = "1.35.0"
+HCLOUD_CSI: Final = "2.22.1"
+"""Charts of Hetzner's cloud controller manager and CSI driver; their images carry the same versions."""
 
-def images(hello: str) -> list[str]:
+
+def images(hello: str, *, metallb: bool = True) -> list[str]:
     """Images of what this program puts on the cluster, to fetch ahead."""
+    announcing = [f"quay.io/metallb/{part}:v{METALLB}" for part in ("speaker", "controller")]
     return [
         f"ghcr.io/flannel-io/flannel:{FLANNEL}",
         f"ghcr.io/flannel-io/flannel-cni-plugin:{FLANNEL_CNI_PLUGIN}",
-        f"quay.io/metallb/speaker:v{METALLB}",
-        f"quay.io/metallb/controller:v{METALLB}",
+        *(announcing if metallb else []),
         NGINX_INGRESS_IMAGE,
         hello,
     ]

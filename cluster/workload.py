@@ -27,7 +27,8 @@ class HelloWorld(pulumi.ComponentResource):
         ingress: the ingress controller.
 
     Attributes:
-        service_address: the Service's own address from the pool.
+        service_address: the Service's own address from the pool; None where it has none: on Hetzner it
+            would cost a second load balancer or floating IP.
         ingress_address: the ingress controller's address, where the host name has to lead.
     """
 
@@ -63,7 +64,7 @@ class HelloWorld(pulumi.ComponentResource):
             f"{name}-service",
             metadata=metadata,
             spec={
-                "type": "LoadBalancer",
+                "type": "LoadBalancer" if settings.entry == "layer2" else "ClusterIP",
                 "selector": LABELS,
                 "ports": [{"name": "http", "port": 80, "target_port": CONTAINER_PORT}],
             },
@@ -77,7 +78,9 @@ class HelloWorld(pulumi.ComponentResource):
             spec={"ingress_class_name": CLASS, "rules": [_rule(settings.hello_host)]},
             opts=access.options(self, [deployment, service, ingress]),
         )
-        self.service_address = service.status.apply(_first_address)
+        self.service_address = (
+            service.status.apply(_first_address) if settings.entry == "layer2" else None
+        )
         self.ingress_address = route.status.apply(_first_address)
         self.register_outputs({})
 

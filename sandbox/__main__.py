@@ -1,4 +1,4 @@
-"""``python -m sandbox up|down|status``: the dev stack on local machines."""
+"""``python -m sandbox up|down|status``: a stack on local machines."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ def main() -> int:
     """Run one command; errors are told in one line, without a traceback."""
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
-    command = parser.parse_args().command
+    parser.add_argument("--stack", choices=dev.STACKS, default=dev.STACK, help="for up")
+    arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("error: the sandbox makes machines and networks: run it as root", file=sys.stderr)
         return 1
     try:
-        COMMANDS[command]()
+        COMMANDS[arguments.command](arguments.stack)
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -32,7 +33,11 @@ def status() -> None:
     print(f"mirror:   {mirror.status()}")
 
 
-COMMANDS: dict[str, Callable[[], object]] = {"up": dev.up, "down": dev.down, "status": status}
+COMMANDS: dict[str, Callable[[str], object]] = {
+    "up": lambda stack: dev.up(stack=stack),
+    "down": lambda _: dev.down(),
+    "status": lambda _: status(),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The dev stack on this host: mirror, machines, engine, and what a person wants to see at the end."""
+"""A stack on this host: mirror, machines, engine, and what a person wants to see at the end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from typing import Any
 
 import yaml
 
-from sandbox import engine, machines, mirror, site
+from sandbox import cloud, engine, machines, mirror, site
+from sandbox.engine import stackfile
 
 Log = Callable[[str], None]
 
 STACK = "dev"
+"""Existing hosts; the other one, on servers of the stand-in for Hetzner Cloud, is ``cloud.STACK``."""
+
+STACKS = (STACK, cloud.STACK)
 PAGE_SECONDS = 60
 """How long the page may take to answer once everything is there (ARP, readiness)."""
 
@@ -42,8 +46,12 @@ def start_site(log: Log = print) -> None:
     mirror.serve(log=log)
 
 
-def up(log: Log = print) -> dict[str, Any]:
+def up(log: Log = print, stack: str = STACK) -> dict[str, Any]:
     """From nothing, or from whatever is there, to the page.
+
+    Args:
+        log: gets progress and summary.
+        stack: one of ``STACKS``.
 
     Returns:
         The stack's outputs.
@@ -52,8 +60,11 @@ def up(log: Log = print) -> dict[str, Any]:
         RuntimeError: the page does not answer as it should.
     """
     began = time.monotonic()
-    start_site(log)
-    outputs = engine.choose(log).up(log)
+    if stack == STACK:
+        start_site(log)
+    else:
+        cloud.start_site(log)
+    outputs = _engine(stack, log).up(log)
     _write_kubeconfig(outputs["kubeconfig"])
     page = fetch_page(outputs["ingressAddress"], host_of(outputs))
     log("")
@@ -63,22 +74,27 @@ def up(log: Log = print) -> dict[str, Any]:
 
 
 def down(log: Log = print) -> None:
-    """Destroy the stack, then the machines and everything else but the cache; nothing need be there.
+    """Destroy what stacks there are, then the machines and everything else but the cache.
 
-    A stack that can't be destroyed any more goes with its machines.
+    Nothing need be there. A stack that can't be destroyed any more goes with its machines.
     """
-    if machines.running():
-        try:
-            engine.choose(log).down(log)
-        except Exception as error:
-            log(f"the stack goes with its machines, as destroying it failed: {error}")
-    mirror.stop()
-    machines.down(log)
+    for stack in STACKS:
+        if stackfile.home(stack).exists():
+            try:
+                _engine(stack, log).down(log)
+            except Exception as error:
+                log(f"the stack goes with its machines, as destroying it failed: {error}")
+    cloud.stop_site(log)
     shutil.rmtree(site.STATE, ignore_errors=True)
     left = machines.leftovers()
     if left:
         raise RuntimeError(f"left behind: {', '.join(left)}")
     log("nothing is left but the cache")
+
+
+def _engine(stack: str, log: Log) -> engine.Engine:
+    file = cloud.stack_file() if stack == cloud.STACK else None
+    return engine.choose(log, stack=stack, stack_file=file)
 
 
 def host_of(outputs: Mapping[str, Any]) -> str:

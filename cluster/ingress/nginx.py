@@ -1,9 +1,15 @@
 """F5's nginx-ingress controller, by its Helm chart.
 
 Not the community's ingress-nginx, which gets no fixes any more (since March 2026).
+
+On Hetzner one controller runs on each node that takes workloads, and a node hands what it gets to its own
+controller only: pages see their visitors' addresses, and a node without a controller that is ready fails
+the health checks of whatever sends it traffic.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -15,6 +21,17 @@ from cluster.settings import Settings
 NAMESPACE = "nginx-ingress"
 CLASS = "nginx"
 
+HTTP_NODE_PORT = 30080
+HTTPS_NODE_PORT = 30443
+"""Where a load balancer of Hetzner's reaches the controller on every node."""
+
+PROXY_CONNECT_TIMEOUT = "3s"
+"""When the next pod is tried; nginx' own bound is 60 s.
+
+A pod on a node that died counts as ready until the node counts as lost (40 to 50 s): until then every
+request that is sent there would take the whole time before another pod is asked.
+"""
+
 
 class NginxIngress(pulumi.ComponentResource):
     """The controller's release; ingresses of class ``nginx`` are its.
@@ -23,6 +40,7 @@ class NginxIngress(pulumi.ComponentResource):
         name: prefix of the resources' names.
         settings: chart, version and chart location.
         access: the cluster's API.
+        status_address: the load balancer's public IPv4 address, with ``load-balancer`` as the way in.
     """
 
     def __init__(
@@ -30,6 +48,7 @@ class NginxIngress(pulumi.ComponentResource):
         name: str,
         settings: Settings,
         access: ApiAccess,
+        status_address: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:ingress:NginxIngress", name, None, opts)
@@ -46,6 +65,7 @@ class NginxIngress(pulumi.ComponentResource):
                     "reportIngressStatus": {"enable": True},
                     # The chart reports to its vendor unless told not to.
                     "telemetryReporting": {"enable": False},
+                    **_entry(settings, status_address),
                 }
             },
             timeout=300,
@@ -59,3 +79,19 @@ class NginxIngress(pulumi.ComponentResource):
             opts=access.options(self, [namespace, *access.workers]),
         )
         self.register_outputs({})
+
+
+def _entry(settings: Settings, status_address: pulumi.Input[str] | None) -> dict[str, Any]:
+    """The controller's values for the way in; in a layer-2 network the chart's own are right."""
+    if settings.entry == "layer2":
+        return {}
+    entries: dict[str, Any] = {"proxy-connect-timeout": PROXY_CONNECT_TIMEOUT}
+    service: dict[str, Any] = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    if settings.entry == "load-balancer":
+        assert status_address is not None, "behind a load balancer only we know its address"
+        # Else the Ingress never gets an address, and waits for one.
+        entries["external-status-address"] = status_address
+        service["type"] = "NodePort"
+        service["httpPort"] = {"nodePort": HTTP_NODE_PORT}
+        service["httpsPort"] = {"nodePort": HTTPS_NODE_PORT}
+    return {"kind": "daemonset", "service": service, "config": {"entries": entries}}

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pulumi
 
-from cluster.settings import Role
+from cluster.settings import Role, Settings
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,41 @@ class Machine:
         port: SSH port.
         host_key: the host's SSH public key; no host is dialled without.
         private_key: the login key, a secret.
+        first_contact: the host key is that of the machine's first boot, known to whoever reads its
+            user-data: the first phase has the host make one of its own.
         carrier: the resource whose deletion takes the machine with it (a cloud server), or None
             for a host that stays.
+        provider_id: what the cloud knows the machine by (``hcloud://42``), for the kubelet.
+        after: what has to be there before the machine is dialled (its private network).
     """
 
     name: str
     role: Role
     address: pulumi.Input[str]
-    internal_address: pulumi.Input[str]
+    internal_address: str
     user: str
     port: int
     host_key: pulumi.Input[str]
     private_key: pulumi.Output[str]
+    first_contact: bool = False
     carrier: pulumi.Resource | None = None
+    provider_id: pulumi.Input[str] | None = None
+    after: tuple[pulumi.Resource, ...] = ()
+
+    @property
+    def login(self) -> pulumi.Output[str]:
+        """``user@address`` for those who have the key; the port, where it is another, stands apart."""
+        port = "" if self.port == 22 else f" -p {self.port}"
+        return pulumi.Output.format("{}@{}{}", self.user, self.address, port)
 
 
 class MachineSource(Protocol):
     """Yields machines by node name, in the stack file's order."""
 
     machines: Mapping[str, Machine]
+
+
+def machines_of(settings: Settings, *sources: MachineSource) -> dict[str, Machine]:
+    """All sources' machines, in the order of the stack's nodes."""
+    found = {name: machine for source in sources for name, machine in source.machines.items()}
+    return {name: found[name] for name in settings.nodes}

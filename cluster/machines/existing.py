@@ -9,24 +9,27 @@ from cluster.settings import NodeSettings, Stack
 
 
 class ExistingHosts:
-    """The stack file's ``nodes`` as machines."""
+    """The stack file's existing hosts as machines."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self.machines: Mapping[str, Machine] = {
-            name: self._machine(name, node) for name, node in stack.settings.nodes.items()
+            name: self._machine(name, node)
+            for name, node in stack.settings.nodes.items()
+            if node.machine == "existing"
         }
 
     def _machine(self, name: str, node: NodeSettings) -> Machine:
         settings = self._stack.settings
-        assert node.host_key is not None, "settings refuse a node without host key"
+        key = self._stack.private_key
+        assert key is not None, "settings refuse existing hosts without one"
         return Machine(
             name=name,
             role=node.role,
-            address=node.address,
+            address=str(node.address),
             internal_address=str(node.internal_address),
             user=node.user or settings.ssh_user,
             port=node.port or settings.ssh_port,
-            host_key=node.host_key,
-            private_key=self._stack.private_key,
+            host_key=str(node.host_key),
+            private_key=key,
         )

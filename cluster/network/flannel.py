@@ -159,6 +159,8 @@ def _container(image: str, endpoint: str) -> Any:
         "name": "kube-flannel",
         "image": image,
         "command": ["/opt/bin/flanneld"],
+        # On the interface whose address the other nodes use, which need not be that of the default
+        # route; pods get its MTU, less 50 for VXLAN. Only the address counts, not its network (a /32 will do).
         "args": ["--ip-masq", "--kube-subnet-mgr", "--iface=$(NODE_IP)"],
         # Upstream installs the CNI configuration before flanneld starts: the node counts as Ready
         # before it can connect pods, and the first ones fail and wait 10 s for their next try.

@@ -1,4 +1,9 @@
-"""MetalLB: addresses for Services of type LoadBalancer, announced on the nodes' own network (layer 2).
+"""MetalLB: addresses for Services of type LoadBalancer.
+
+They are announced on the nodes' own network (layer 2), but for floating IPs: Hetzner routes one to the
+server that it is assigned to, and kube-proxy there answers for it without the address being on any
+interface. Nothing is to be announced, and nobody would hear it: servers share no layer 2.
+``cluster/network/floating.py`` sees to the assignment.
 
 MetalLB's admission webhook answers some seconds after its pod is ready, and the API server refuses address
 pools until then: a command on the control plane waits for it with a server-side dry run. The webhook is
@@ -6,6 +11,8 @@ never taken away.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import pulumi
 import pulumi_kubernetes as k8s
@@ -31,14 +38,32 @@ VALUES = {
 }
 
 
+def load_balancing(
+    name: str,
+    settings: Settings,
+    access: ApiAccess,
+    nodes: Nodes,
+    floating_ips: Sequence[pulumi.Input[str]] = (),
+) -> MetalLB | None:
+    """MetalLB where Services of type LoadBalancer get their addresses from it.
+
+    Behind a load balancer of Hetzner's the ingress has no such Service, and others would get addresses
+    from Hetzner's cloud controller manager, if from anybody.
+    """
+    if settings.entry == "load-balancer":
+        return None
+    return MetalLB(name, settings, access, nodes, floating_ips)
+
+
 class MetalLB(pulumi.ComponentResource):
-    """MetalLB's release, one address pool from the settings, and its announcement.
+    """MetalLB's release, one address pool, and its announcement.
 
     Args:
         name: prefix of the resources' names.
         settings: pools and chart location.
         access: the cluster's API.
         nodes: where to wait for the webhook.
+        floating_ips: the pool's addresses; without any, those of the settings, announced by ARP.
     """
 
     def __init__(
@@ -47,6 +72,7 @@ class MetalLB(pulumi.ComponentResource):
         settings: Settings,
         access: ApiAccess,
         nodes: Nodes,
+        floating_ips: Sequence[pulumi.Input[str]] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:network:MetalLB", name, None, opts)
@@ -84,15 +110,24 @@ class MetalLB(pulumi.ComponentResource):
             api_version="metallb.io/v1beta1",
             kind="IPAddressPool",
             metadata={"name": "default", "namespace": NAMESPACE},
-            spec={"addresses": [str(pool) for pool in settings.load_balancer_pools]},
+            spec={"addresses": _addresses(settings, floating_ips)},
             opts=access.options(self, [webhook]),
         )
-        self.announcement = k8s.apiextensions.CustomResource(
-            f"{name}-announcement",
-            api_version="metallb.io/v1beta1",
-            kind="L2Advertisement",
-            metadata={"name": "default", "namespace": NAMESPACE},
-            spec={"ipAddressPools": ["default"]},
-            opts=access.options(self, [self.pool]),
-        )
+        if not floating_ips:
+            k8s.apiextensions.CustomResource(
+                f"{name}-announcement",
+                api_version="metallb.io/v1beta1",
+                kind="L2Advertisement",
+                metadata={"name": "default", "namespace": NAMESPACE},
+                spec={"ipAddressPools": ["default"]},
+                opts=access.options(self, [self.pool]),
+            )
         self.register_outputs({})
+
+
+def _addresses(
+    settings: Settings, floating_ips: Sequence[pulumi.Input[str]]
+) -> list[pulumi.Input[str]]:
+    if floating_ips:
+        return [pulumi.Output.format("{}/32", address) for address in floating_ips]
+    return [str(pool) for pool in settings.load_balancer_pools]

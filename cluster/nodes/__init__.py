@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from pulumi_command import remote
 from cluster.machines import Machine
 from cluster.nodes.files import envelope, host_files
 from cluster.remote import Host
-from cluster.settings import Settings
+from cluster.settings import Role, Settings
 from cluster.versions import CONTAINERD
 
 
@@ -52,7 +52,7 @@ class Nodes(pulumi.ComponentResource):
         self._settings = settings
         control_planes = {n: m for n, m in machines.items() if m.role == "control-plane"}
         hosts = {n: self._host(m) for n, m in machines.items()}
-        files = {n: host_files(settings, m, control_planes, root) for n, m in machines.items()}
+        files = {n: host_files(settings, n, root) for n in machines}
         prepared = {n: self._prepare(hosts[n], files[n]) for n in machines}
 
         first = next(iter(control_planes))
@@ -80,13 +80,9 @@ class Nodes(pulumi.ComponentResource):
         remove = str(self._settings.remove_packages).lower()
         return host.run(
             "prepare",
-            {
-                "KUBERNETES_VERSION": self._settings.kubernetes_version,
-                "CONTAINERD_VERSION": CONTAINERD,
-                "ROLE": host.machine.role,
-            },
+            prepare_values(self._settings, host.machine.role),
             stdin=envelope(files),
-            undo=["restore", f"REMOVE_PACKAGES={remove}"],
+            undo=_undo(host, "restore", f"REMOVE_PACKAGES={remove}"),
         )
 
     def _initialise(
@@ -95,11 +91,8 @@ class Nodes(pulumi.ComponentResource):
         schedulable = str(self._settings.schedule_on_control_planes).lower()
         return host.run(
             "init",
-            {
-                **self._node_values(host, files, "init.yaml"),
-                "SCHEDULABLE": schedulable,
-            },
-            undo=["leave"],
+            {**self._node_values(host, files, "init.yaml"), "SCHEDULABLE": schedulable},
+            undo=_undo(host, "leave"),
             after=[prepared],
         )
 
@@ -109,20 +102,52 @@ class Nodes(pulumi.ComponentResource):
         return host.run(
             "join",
             self._node_values(host, files, "join.yaml"),
-            stdin=decoded(self.access, "joinKey"),
-            undo=["leave"],
+            # What it takes to ask a control plane for a token: its host key, then the key to log in.
+            stdin=pulumi.Output.format(
+                "{}\n{}", known_host(self.control_host), decoded(self.access, "joinKey")
+            ),
+            undo=_undo(host, "leave"),
             after=[prepared, self.control_plane],
         )
 
-    def _node_values(self, host: Host, files: Mapping[str, str], config: str) -> dict[str, str]:
+    def _node_values(
+        self, host: Host, files: Mapping[str, str], config: str
+    ) -> dict[str, pulumi.Input[str]]:
         """Data of init and join; the digest makes a changed kubeadm configuration run them again."""
         text = next(text for path, text in files.items() if path.endswith(f"/{config}"))
+        provider_id = host.machine.provider_id
         return {
             "KUBERNETES_VERSION": self._settings.kubernetes_version,
             "CLUSTER": self._settings.cluster_name,
             "NODE": host.machine.name,
             "CONFIG_DIGEST": hashlib.sha256(text.encode()).hexdigest()[:12],
+            **({"PROVIDER_ID": provider_id} if provider_id else {}),
         }
+
+
+def _undo(host: Host, *words: str) -> Sequence[str]:
+    """On a host that stays. A server takes everything along, and must not be dialled when it is gone.
+
+    The engine would: what waits for a replacement that failed is deleted once more in the next run,
+    ``deleted_with`` or not (seen with Pulumi 3.260).
+    """
+    return words if host.machine.carrier is None else ()
+
+
+def known_host(host: Host) -> pulumi.Output[str]:
+    """A line of known_hosts; a port other than 22 goes with the address (sshd(8))."""
+    address, port = host.machine.internal_address, host.machine.port
+    place = address if port == 22 else f"[{address}]:{port}"
+    return pulumi.Output.format("{} {}", place, host.host_key)
+
+
+def prepare_values(settings: Settings, role: Role) -> dict[str, str]:
+    """The values of the ``prepare`` phase, over SSH or at a server's first boot."""
+    return {
+        "KUBERNETES_VERSION": settings.kubernetes_version,
+        "CONTAINERD_VERSION": CONTAINERD,
+        "ROLE": role,
+    }
 
 
 def decoded(access: pulumi.Output[Any], key: str) -> pulumi.Output[str]:

@@ -7,14 +7,13 @@ asks for: prepare.sh knows them, this program does not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from cluster import versions
-from cluster.machines import Machine
 from cluster.nodes import kubeadm
 from cluster.settings import API_PORT, Settings
 
@@ -33,17 +32,15 @@ def envelope(files: Mapping[str, str]) -> str:
     return "".join(f"#-- {path}\n{text.rstrip()}\n" for path, text in files.items())
 
 
-def host_files(
-    settings: Settings, machine: Machine, control_planes: Mapping[str, Machine], root: Path
-) -> dict[str, str]:
+def host_files(settings: Settings, name: str, root: Path) -> dict[str, str]:
     """Every file of one host.
 
     Args:
         settings: the stack's settings.
-        machine: the host.
-        control_planes: those that a joining host may ask for a token.
+        name: the node's name.
         root: the project's folder, where a mirror's key file path starts.
     """
+    node = settings.nodes[name]
     files = {
         "/etc/modules-load.d/own-kubernetes.conf": "\n".join(MODULES),
         "/etc/sysctl.d/90-own-kubernetes.conf": "\n".join(
@@ -52,33 +49,25 @@ def host_files(
         "/etc/apt/sources.list.d/own-kubernetes.sources": apt_sources(settings, root),
         f"{CONFIG}/apt-keys": apt_keys(settings),
         f"{CONFIG}/containerd.toml": containerd_config(settings),
-        f"{CONFIG}/login-user": machine.user,
+        f"{CONFIG}/login-user": str(node.user),
+        f"{CONFIG}/internal-address": str(node.internal_address),
         **registry_hosts(settings),
     }
     if settings.pre_pull_images:
-        files[f"{CONFIG}/images"] = "\n".join(versions.images(settings.hello_image))
-    if machine.role == "control-plane":
-        files[f"{CONFIG}/firewall.nft"] = firewall(settings)
-        files[f"{CONFIG}/init.yaml"] = kubeadm.init_config(settings, machine.name)
+        images = versions.images(settings.hello_image, metallb=settings.entry != "load-balancer")
+        files[f"{CONFIG}/images"] = "\n".join(images)
+    if rules := firewall(settings, name):
+        files[f"{CONFIG}/firewall.nft"] = rules
+    if node.role == "control-plane":
+        files[f"{CONFIG}/init.yaml"] = kubeadm.init_config(settings, name)
     else:
-        files[f"{CONFIG}/join.yaml"] = kubeadm.join_config(settings, machine.name)
+        files[f"{CONFIG}/join.yaml"] = kubeadm.join_config(settings, name)
         files[f"{CONFIG}/discovery.yaml"] = kubeadm.discovery_config(settings)
-        files[f"{CONFIG}/control-plane"] = _destination(next(iter(control_planes.values())))
-        files[f"{CONFIG}/control-planes.known_hosts"] = "\n".join(
-            map(_known_host, control_planes.values())
+        first = next(iter(settings.control_planes.values()))
+        files[f"{CONFIG}/control-plane"] = (
+            f"ssh://{first.user}@{first.internal_address}:{first.port}"
         )
     return files
-
-
-def _destination(machine: Machine) -> str:
-    return f"ssh://{machine.user}@{machine.internal_address}:{machine.port}"
-
-
-def _known_host(machine: Machine) -> str:
-    """As ssh looks it up: a port other than 22 goes with the address (sshd(8))."""
-    address = str(machine.internal_address)
-    place = address if machine.port == 22 else f"[{address}]:{machine.port}"
-    return f"{place} {machine.host_key}"
 
 
 def apt_sources(settings: Settings, root: Path) -> str:
@@ -164,34 +153,54 @@ def registry_hosts(settings: Settings) -> dict[str, str]:
     }
 
 
-def firewall(settings: Settings) -> str:
-    """The API server's port, open to administrators, nodes, pods and the host itself, else closed.
+METADATA = IPv4Address("169.254.169.254")
+"""Where a cloud server asks for its own data, user-data among it (docs.hetzner.cloud)."""
+
+
+def firewall(settings: Settings, name: str) -> str:
+    """The node's own packet filter, or nothing where there is nothing to filter.
 
     A table of our own: it drops what nobody here asked for and accepts nothing on behalf of others'
     rules, which all stay as they are. Loading it again replaces the whole table at once (nft(8)).
     """
+    node = settings.nodes[name]
+    chains = [
+        *(_api_chain(settings) if node.role == "control-plane" else []),
+        *(_METADATA_CHAIN if node.machine == "hetzner" else []),
+    ]
+    table = "table inet own_kubernetes"
+    return "\n".join([table, f"delete {table}", f"{table} {{", *chains, "}"]) if chains else ""
+
+
+def _api_chain(settings: Settings) -> list[str]:
+    """The API server's port, open to administrators, nodes, pods and the host itself, else closed."""
+    balancer = settings.api_balancer_address
     sources: list[IPv4Network | IPv6Network] = [
         *settings.admin_cidrs,
         settings.pod_cidr,
         *(IPv4Network(a) for node in settings.nodes.values() for a in node.addresses),
+        *([IPv4Network(balancer)] if balancer else []),
     ]
-    return "\n".join(
-        [
-            "table inet own_kubernetes",
-            "delete table inet own_kubernetes",
-            "table inet own_kubernetes {",
-            *_set("api4", "ipv4_addr", [s for s in sources if isinstance(s, IPv4Network)]),
-            *_set("api6", "ipv6_addr", [s for s in sources if isinstance(s, IPv6Network)]),
-            "  chain api {",
-            "    type filter hook input priority filter; policy accept;",
-            '    iif "lo" accept',
-            f"    tcp dport {API_PORT} ip saddr @api4 accept",
-            f"    tcp dport {API_PORT} ip6 saddr @api6 accept",
-            f"    tcp dport {API_PORT} counter drop",
-            "  }",
-            "}",
-        ]
-    )
+    return [
+        *_set("api4", "ipv4_addr", [s for s in sources if isinstance(s, IPv4Network)]),
+        *_set("api6", "ipv6_addr", [s for s in sources if isinstance(s, IPv6Network)]),
+        "  chain api {",
+        "    type filter hook input priority filter; policy accept;",
+        '    iif "lo" accept',
+        f"    tcp dport {API_PORT} ip saddr @api4 accept",
+        f"    tcp dport {API_PORT} ip6 saddr @api6 accept",
+        f"    tcp dport {API_PORT} counter drop",
+        "  }",
+    ]
+
+
+_METADATA_CHAIN = [
+    "  chain metadata {",
+    "    type filter hook forward priority filter; policy accept;",
+    f"    ip daddr {METADATA} counter reject",
+    "  }",
+]
+"""Pods have no business with the server's user-data and credentials; the host itself may ask."""
 
 
 def _set(name: str, kind: str, networks: list[Any]) -> list[str]:

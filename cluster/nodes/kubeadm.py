@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from cluster.nodes import provider_ids
 from cluster.settings import API_PORT, Settings
 
 CRI_SOCKET = "unix:///run/containerd/containerd.sock"
@@ -80,7 +81,7 @@ def cert_sans(settings: Settings) -> list[str]:
     """Every name and address by which the API server may be called, once each."""
     names = [settings.endpoint.rpartition(":")[0]]
     for node in settings.control_planes.values():
-        names += [node.address, str(node.internal_address)]
+        names += [*([node.address] if node.address else []), str(node.internal_address)]
     return list(dict.fromkeys(names))
 
 
@@ -91,7 +92,7 @@ def _registration(settings: Settings, name: str) -> dict[str, Any]:
         "criSocket": CRI_SOCKET,
         "imagePullPolicy": "IfNotPresent",
         "imagePullSerial": False,
-        "kubeletExtraArgs": [{"name": "node-ip", "value": str(node.internal_address)}],
+        "kubeletExtraArgs": _kubelet_arguments(settings, name),
     }
     if settings.ignore_preflight_errors:
         registration["ignorePreflightErrors"] = settings.ignore_preflight_errors
@@ -102,6 +103,26 @@ def _registration(settings: Settings, name: str) -> dict[str, Any]:
         own = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
         registration["taints"] = [own, *taints]
     return registration
+
+
+def _kubelet_arguments(settings: Settings, name: str) -> list[dict[str, str]]:
+    """Hetzner's controllers know a node by its provider ID, which the server has once it is made.
+
+    With ``cloud-provider=external`` the cloud controller manager fills in the node's addresses and region,
+    and nothing else is scheduled there until it has. Beside servers, an existing host has a provider ID
+    too, one of no server: the cloud controller manager deletes nodes that it does not find.
+    """
+    node = settings.nodes[name]
+    arguments = {"node-ip": str(node.internal_address)}
+    if node.machine == "hetzner":
+        arguments["provider-id"] = "@PROVIDER_ID@"
+        provided_by = f"{provider_ids.PROVIDED_BY}={provider_ids.PROVIDED_BY_HETZNER_CLOUD}"
+        arguments["node-labels"] = provided_by
+        if settings.hetzner.cloud_controller_manager:
+            arguments["cloud-provider"] = "external"
+    elif settings.hetzner_nodes:
+        arguments["provider-id"] = provider_ids.of_host(settings.cluster_name, name)
+    return [{"name": name, "value": value} for name, value in arguments.items()]
 
 
 def _taint(text: str) -> dict[str, str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -21,6 +20,17 @@ from sandbox import dev, machines, mirror, site
 from sandbox.engine import Engine, EngineError
 from sandbox.engine.real import RealEngine
 from sandbox.engine.standin import StandinEngine
+from tests.live.cluster import (
+    Run,
+    eventually,
+    here,
+    in_pod,
+    keep_kubeconfig,
+    kubectl,
+    on,
+    pods_by_node,
+    ready,
+)
 
 OUTSIDE = IPv4Address("10.77.0.250")
 NODES = ("cp1", "w1", "w2")
@@ -74,57 +84,13 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
         dev.start_site()
         found = {name: on(name, FOUND) for name in NODES}
         outputs = engine.up()
-        site.KUBECONFIG.touch(mode=0o600)
-        site.KUBECONFIG.write_text(outputs["kubeconfig"])
+        keep_kubeconfig(outputs["kubeconfig"])
         yield Stack(engine, outputs, found)
     finally:
         mirror.stop()
         machines.down()
         shutil.rmtree(site.STATE, ignore_errors=True)
     assert machines.leftovers() == []
-
-
-def on(machine: str, command: str, *, check: bool = True) -> str:
-    return machines.ssh(machine, command, check=check, timeout=120).stdout.strip()
-
-
-def kubectl(*words: str) -> Any:
-    command = [
-        str(mirror.tool("kubectl")),
-        f"--kubeconfig={site.KUBECONFIG}",
-        *words,
-        "--output=json",
-    ]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def eventually(check: Callable[[], bool], seconds: float = 90) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if check():
-                return True
-        except (OSError, subprocess.SubprocessError):
-            pass
-        time.sleep(0.5)
-    return False
-
-
-def ready(node: Any) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
-
-
-def hello_pods() -> dict[str, Any]:
-    """One pod of the page for each node that has any."""
-    items = kubectl("--namespace=hello-world", "get", "pods")["items"]
-    return {pod["spec"]["nodeName"]: pod for pod in items}
-
-
-def in_pod(pod: Any, command: str) -> str:
-    """Run a command of the pod's node in the pod's network."""
-    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    pid = f"$(crictl inspect --output go-template --template '{{{{.info.pid}}}}' {container})"
-    return on(pod["spec"]["nodeName"], f"nsenter --target {pid} --net {command}")
 
 
 def test_the_page_answers_by_host_name_at_the_ingress(stack: Stack) -> None:
@@ -153,23 +119,25 @@ def test_every_node_is_ready_at_the_wanted_version(stack: Stack) -> None:
 
 
 def test_pods_reach_pods_on_other_nodes_and_dns(stack: Stack) -> None:
-    pods = hello_pods()
+    pods = pods_by_node("hello-world")
     assert len(pods) == 2, "the page's pods are spread over the nodes"
-    here, there = pods.values()
-    address = there["status"]["podIP"]
-    assert "Hello, world!" in in_pod(here, f"curl -sS --max-time 5 http://{address}:8080/")
+    one, other = pods.values()
+    address = other["status"]["podIP"]
+    assert "Hello, world!" in in_pod(
+        one, one["spec"]["nodeName"], f"curl -sS --max-time 5 http://{address}:8080/"
+    )
     service = kubectl("--namespace=hello-world", "get", "service", "hello-world")
-    answer = in_pod(here, f"python3 -c '{DNS_QUERY % DNS_SERVICE}'")
+    answer = in_pod(one, one["spec"]["nodeName"], f"python3 -c '{DNS_QUERY % DNS_SERVICE}'")
     assert answer == service["spec"]["clusterIP"]
 
 
-def api_answers(run: Callable[[list[str]], subprocess.CompletedProcess[str]]) -> bool:
+def api_answers(run: Run) -> bool:
     url = "https://10.77.0.11:6443/version"
     return run(["curl", "--silent", "--insecure", "--max-time", "3", url]).returncode == 0
 
 
 def test_the_api_answers_administrators_and_nodes_and_nobody_else(stack: Stack) -> None:
-    assert api_answers(lambda words: subprocess.run(words, capture_output=True, text=True))
+    assert api_answers(here)
     assert api_answers(lambda words: machines.ssh("w1", " ".join(words), check=False))
     with machines.outsider(OUTSIDE) as run:
         assert run(["bash", "-c", "</dev/tcp/10.77.0.11/22"]).returncode == 0, "SSH is open to it"

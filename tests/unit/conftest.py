@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def no_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for variable in ("PULUMI_CONFIG", "PULUMI_CONFIG_SECRET_KEYS"):
+    for variable in ("PULUMI_CONFIG", "PULUMI_CONFIG_SECRET_KEYS", "HCLOUD_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
     pulumi.runtime.set_all_config({}, [])
     yield

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import runpy
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,11 +33,18 @@ _SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
 
 
 class Graph:
-    """What a run of the program registered, by resource name."""
+    """What a run of the program registered, by resource name.
+
+    Attributes:
+        requests: the registrations as the engine gets them.
+        outputs: of the stack.
+        ids: what the resources are known by.
+    """
 
     def __init__(self) -> None:
         self.requests: dict[str, Any] = {}
         self.outputs: dict[str, Any] = {}
+        self.ids: dict[str, str] = {}
 
     def inputs(self, name: str) -> Any:
         """A resource's inputs, secrets among them in clear."""
@@ -83,6 +91,12 @@ class Graph:
         return json_format.MessageToDict(self.requests[name].object)
 
 
+def _id(args: mocks.MockResourceArgs) -> str:
+    """At Hetzner ids are numbers; another one for each name."""
+    number = zlib.crc32(args.name.encode())
+    return str(number) if args.typ.startswith("hcloud:") else f"{args.name}-id"
+
+
 class _Engine(mocks.Mocks):
     """Gives resources back as they were asked for, with some outputs put on top."""
 
@@ -90,7 +104,7 @@ class _Engine(mocks.Mocks):
         self._outputs = outputs
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
-        return f"{args.name}-id", {**args.inputs, **self._outputs.get(args.name, {})}
+        return _id(args), {**args.inputs, **self._outputs.get(args.name, {})}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], None]:
         raise AssertionError(f"the program asks for nothing from outside: {args.token}")
@@ -108,6 +122,7 @@ class _Monitor(mocks.MockMonitor):
         self._graph.requests[request.name] = request
         try:
             answer = super().RegisterResource(request)  # type: ignore[no-untyped-call, unused-ignore]
+            self._graph.ids[request.name] = answer.id
             plain = json_format.MessageToDict(answer.object)
             for key in {*request.additionalSecretOutputs} & {*plain}:  # as the engine does
                 answer.object[key] = {_SIGNATURE: _SECRET_SIGNATURE, "value": plain[key]}

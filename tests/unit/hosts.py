@@ -20,7 +20,9 @@ _PLACE = re.compile(
     r"(?<![\w.}/\\-])/(?=(?:boot|etc|media|mnt|opt|proc|run|srv|sys|usr/local|var)\b)"
 )
 """The start of an absolute path that a script may name, but for commands and /dev/null."""
-_FOREIGN = re.compile(r"(?<![\w.}/\\-])/(?:home|lib|root|tmp|dev(?!/null)|usr(?!/s?bin/|/local/))/")
+_FOREIGN = re.compile(
+    r"(?<![\w.}/\\-])/(?:home|lib|root|tmp|dev(?!/null|/tcp/)|usr(?!/s?bin/|/local/))/"
+)
 """Of one that no script should name: it would be this machine's."""
 
 OS_RELEASES = {

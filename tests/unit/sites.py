@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cluster.machines import Machine
-from cluster.machines.existing import ExistingHosts
 from cluster.nodes.files import host_files
 from cluster.settings import Settings
-from tests.unit.stacks import PRIVATE_KEY, SITE, dev_stack, host_key, load
+from tests.unit.stacks import CLOUD, PRIVATE_KEY, SITE, dev_stack, existing, host_key, load
 
 
 class Site(NamedTuple):
@@ -39,6 +37,16 @@ SITES: dict[str, Site] = {
             "nodes.cp1.privateAddress": "10.0.0.11",
             "nodes.cp1.user": "debian",
             "adminCidrs": ["192.0.2.0/24", "2001:db8::/32"],
+        },
+    ),
+    "hetzner": Site(CLOUD, {"nodePools": {}, "nodes.w1": {"role": "worker"}}),
+    "mixed": Site(
+        CLOUD,
+        {
+            "sshPrivateKey": PRIVATE_KEY,
+            "nodePools.worker.count": 1,
+            "nodes.w1": existing("w1"),
+            "hetzner": {"ingress": "floating-ips", "cloudControllerManager": False},
         },
     ),
 }
@@ -70,9 +78,5 @@ def rendered(
     """
     dev_files(root)
     stack = load(changes, base, root)
-    machines: Mapping[str, Machine] = ExistingHosts(stack).machines
-    control_planes = {n: m for n, m in machines.items() if m.role == "control-plane"}
-    return stack.settings, {
-        name: host_files(stack.settings, machine, control_planes, root)
-        for name, machine in machines.items()
-    }
+    nodes = stack.settings.nodes
+    return stack.settings, {name: host_files(stack.settings, name, root) for name in nodes}

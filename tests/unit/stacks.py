@@ -6,6 +6,7 @@ value as text: scalars as they are, objects and arrays as JSON.
 
 from __future__ import annotations
 
+import base64
 import copy
 import functools
 import json
@@ -25,9 +26,20 @@ REMOVED = object()
 """As a value in ``changes``: the key is not in the stack file."""
 
 ED25519 = "AAAAC3NzaC1lZDI1NTE5AAAAI"
-PRIVATE_KEY = (
-    "-----BEGIN OPENSSH PRIVATE KEY-----\nQ2xhc3NpZmllZA==\n-----END OPENSSH PRIVATE KEY-----\n"
-)
+PUBLIC_KEY = f"ssh-ed25519 {ED25519}{'LOGIN':A<43}"
+
+
+def _private_key(public_key: str) -> str:
+    """An OpenSSH private key in form: the public half in clear, and no secret where that would be."""
+    parts = [b"none", b"none", b""]
+    keys = [base64.b64decode(public_key.split()[1]), b"Classified"]
+    framed = [len(part).to_bytes(4) + part for part in (*parts, *keys)]
+    blob = b"".join([b"openssh-key-v1\0", *framed[:3], (1).to_bytes(4), *framed[3:]])
+    text = base64.b64encode(blob).decode()
+    return f"-----BEGIN OPENSSH PRIVATE KEY-----\n{text}\n-----END OPENSSH PRIVATE KEY-----\n"
+
+
+PRIVATE_KEY = _private_key(PUBLIC_KEY)
 
 
 def host_key(name: str) -> str:
@@ -47,6 +59,25 @@ SITE: Mapping[str, Any] = {
     },
 }
 """A small site with internet: nothing but what every stack file has to say."""
+
+
+HETZNER_TOKEN = "api-token-in-clear".ljust(64, "x").replace("-", "0")
+CLOUD: Mapping[str, Any] = {
+    "hcloud:token": HETZNER_TOKEN,
+    "clusterName": "blue",
+    "machines": "hetzner",
+    "nodeCidr": "10.78.0.0/24",
+    "adminCidrs": ["203.0.113.7/32"],
+    "nodes": {"cp1": {"role": "control-plane"}},
+    "nodePools": {"worker": {"role": "worker", "count": 2}},
+}
+"""A small site at Hetzner Cloud: nothing but what every stack file for it has to say."""
+
+
+def existing(name: str, role: str = "worker", **more: Any) -> dict[str, Any]:
+    """An existing host, for stack files with servers; 10.78.0.5 unless another address is given."""
+    own = {"role": role, "machine": "existing", "address": "10.78.0.5", "hostKey": host_key(name)}
+    return {**own, **more}
 
 
 @functools.cache
@@ -85,9 +116,15 @@ def configure(values: Mapping[str, Any]) -> None:
     declared = declarations()
     defaults = {key: entry["default"] for key, entry in declared.items() if "default" in entry}
     pulumi.runtime.set_all_config(
-        {f"{NAMESPACE}:{key}": _text(value) for key, value in {**defaults, **values}.items()},
-        [f"{NAMESPACE}:{key}" for key, entry in declared.items() if entry.get("secret")],
+        {_full(key): _text(value) for key, value in {**defaults, **values}.items()},
+        ["hcloud:token"]
+        + [f"{NAMESPACE}:{key}" for key, entry in declared.items() if entry.get("secret")],
     )
+
+
+def _full(key: str) -> str:
+    """A key with its namespace; another one than this project's stands in the key (``hcloud:token``)."""
+    return key if ":" in key else f"{NAMESPACE}:{key}"
 
 
 def _text(value: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cluster import checks, versions
 from cluster.errors import SettingsError
@@ -18,7 +19,15 @@ from tests.unit.hosts import Host
 from tests.unit.sites import rendered
 from tests.unit.stacks import PRIVATE_KEY, REMOVED, ROOT, SITE, host_key
 
-KUBECONFIG = "apiVersion: v1\nkind: Config\n# kubeconfig-in-clear\n"
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+clusters:
+- name: own-kubernetes
+  cluster:
+    server: https://10.0.0.11:6443
+# kubeconfig-in-clear
+"""
 JOIN_KEY = "join-key-in-clear\n"
 MEMBERLIST_KEY = "memberlist-key-in-clear"
 SECRETS = ("in-clear", *PRIVATE_KEY.splitlines()[1:2])
@@ -137,7 +146,7 @@ def test_what_is_in_a_namespace_waits_for_it(graph: Graph) -> None:
     for name in graph.of_type("kubernetes:"):
         inputs = graph.inputs(name)
         namespace = inputs.get("namespace") or inputs.get("metadata", {}).get("namespace")
-        if namespace is not None:
+        if namespace not in (None, "kube-system"):  # that one is the cluster's own
             assert namespaces[namespace] in graph.all_dependencies(name), name
 
 
@@ -247,6 +256,36 @@ def test_another_user_and_port(answers: dict[str, Any]) -> None:
     connection = graph.inputs("w1-join")["connection"]
     assert (connection["user"], connection["port"]) == ("debian", 2222)
     assert graph.inputs("w2-join")["create"].startswith("bash ")
+    assert graph.outputs["logins"]["w1"] == "debian@10.0.0.21 -p 2222"
+
+
+def test_workers_know_the_control_planes_host_key_by_its_private_address(
+    answers: dict[str, Any],
+) -> None:
+    changes = {"nodes.cp1.address": "203.0.113.1", "nodes.cp1.privateAddress": "10.0.0.11"}
+    for port, place in ((22, "10.0.0.11"), (2222, "[10.0.0.11]:2222")):
+        graph = run_program({**changes, "nodes.cp1.port": port}, outputs=answers)
+        assert graph.inputs("w2-join")["stdin"] == f"{place} {host_key('cp1')}\n{JOIN_KEY}"
+
+
+@pytest.mark.parametrize(
+    ("address", "server"),
+    [
+        ("203.0.113.1", "https://203.0.113.1:6443"),
+        ("cp1.example.com", "https://cp1.example.com:6443"),
+        ("2001:db8::1", "https://[2001:db8::1]:6443"),
+    ],
+)
+def test_users_come_by_the_address_that_ssh_is_answered_at(
+    answers: dict[str, Any], address: str, server: str
+) -> None:
+    changes = {"nodes.cp1.address": address, "nodes.cp1.privateAddress": "10.0.0.11"}
+    graph = run_program(changes, outputs=answers)
+    (cluster,) = yaml.safe_load(graph.inputs("access-kubernetes")["kubeconfig"])["clusters"]
+    assert cluster["cluster"]["server"] == server
+    assert cluster["cluster"]["tls-server-name"] == "kubernetes.default.svc"
+    endpoint = run_program({**changes, "apiEndpoint": "api.example.com"}, outputs=answers)
+    assert endpoint.inputs("access-kubernetes")["kubeconfig"] == KUBECONFIG
 
 
 # --- secrets -----------------------------------------------------------------------------------
@@ -261,7 +300,7 @@ def test_no_secret_is_in_a_plain_input(graph: Graph) -> None:
 def test_secrets_reach_those_who_need_them(graph: Graph) -> None:
     """The other side of the test above: it does look at inputs that hold the secrets."""
     assert graph.inputs("access-kubernetes")["kubeconfig"] == KUBECONFIG
-    assert graph.inputs("w1-join")["stdin"] == JOIN_KEY
+    assert graph.inputs("w1-join")["stdin"] == f"10.0.0.11 {host_key('cp1')}\n{JOIN_KEY}"
     assert graph.inputs("w1-scripts")["connection"]["privateKey"] == PRIVATE_KEY
 
 
@@ -293,6 +332,7 @@ def test_outputs(graph: Graph) -> None:
             "ingressAddress": "10.0.0.200",
             "serviceAddress": "10.0.0.201",
             "nodes": {"cp1": "10.0.0.11", "w1": "10.0.0.21", "w2": "10.0.0.22"},
+            "logins": {"cp1": "root@10.0.0.11", "w1": "root@10.0.0.21", "w2": "root@10.0.0.22"},
             "dnsRecord": "hello.example.com. A 10.0.0.200",
         }
     finally:
@@ -368,6 +408,18 @@ def test_flannel_is_pinned_and_runs_on_every_node(graph: Graph) -> None:
     }
     assert pod["hostNetwork"] is True
     assert pod["tolerations"] == [{"operator": "Exists"}]
+
+
+def test_flannel_uses_the_interface_between_the_nodes(answers: dict[str, Any]) -> None:
+    graph = run_program(
+        {"nodes.w1.address": "192.0.2.21", "nodes.w1.privateAddress": "10.0.0.21"}, outputs=answers
+    )
+    (container,) = graph.inputs("flannel-daemonset")["spec"]["template"]["spec"]["containers"]
+    assert "--iface=$(NODE_IP)" in container["args"]
+    (source,) = [e["valueFrom"]["fieldRef"] for e in container["env"] if e["name"] == "NODE_IP"]
+    assert source == {"fieldPath": "status.hostIP"}
+    # Which is what the kubelet is told to be its node's address.
+    assert "name: node-ip\n    value: 10.0.0.21\n" in graph.inputs("w1-prepare")["stdin"]
 
 
 def test_images_on_the_cluster_are_those_fetched_ahead(graph: Graph) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import re
@@ -159,16 +160,17 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def told(hooks: dict[str, Any], error: str, caplog: pytest.LogCaptureFixture) -> str:
     """What the user is told when a resource of w1 ends in an error."""
     program = pulumi.export  # the program's last act; the hook is called while the engine is there
+    explained: list[asyncio.Task[bool]] = []
 
     def export_and_fail(name: str, value: Any) -> None:
         program(name, value)
         if name == "url":
-            again = hooks["w1-unreachable"](
+            explanation = hooks["w1-unreachable"](
                 pulumi.ErrorHookArgs(
                     "urn", "id", "w1-scripts", "command:remote:CopyToRemote", errors=[error]
                 )
             )
-            assert again is False, "the engine tries again by itself"
+            explained.append(asyncio.get_running_loop().create_task(explanation))
 
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.ERROR, LOG.name):
         patch.setattr(pulumi, "export", export_and_fail)
@@ -176,6 +178,7 @@ def told(hooks: dict[str, Any], error: str, caplog: pytest.LogCaptureFixture) ->
             {"nodes.w1.user": "debian", "nodes.w1.port": 2222, "sshTimeoutSeconds": 90},
             preview=True,
         )
+    assert [task.result() for task in explained] == [False], "the engine tries again by itself"
     return "\n".join(record.message for record in caplog.records)
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,42 @@ def test_fail_names_host_expectation_and_remedy(host: Host) -> None:
     assert done.stderr == (
         "error on pretended: no fuel\n  expected: a full tank\n  remedy:   go to the pump\n"
     )
+
+
+def sooner(host: Host, script: str, bound: str, instead: str) -> None:
+    """Let a script give up sooner than it would on a real host."""
+    copy = host.scripts / script
+    assert bound in copy.read_text()
+    copy.write_text(copy.read_text().replace(bound, instead))
+
+
+INTERFACES = """\
+1: lo    inet 127.0.0.1/8 scope host lo
+2: eth0    inet 203.0.113.9/32 metric 100 scope global dynamic eth0
+3: ens10    inet {address}/32 brd {address} scope global dynamic ens10
+"""
+
+
+@pytest.mark.parametrize("there", ["10.78.0.5", "203.0.113.9"])
+def test_an_address_is_waited_for_until_it_is_plugged_in(host: Host, there: str) -> None:
+    host.write("/etc/own-kubernetes/internal-address", f"{there}\n")
+    host.write("/etc/interfaces", INTERFACES.format(address="10.78.0.5"))
+    host.command("ip", "echo >>/etc/asked; (($(wc -l </etc/asked) < 3)) || cat /etc/interfaces")
+    done = host.source("lib.sh", f"{FAST}wait_for_address; echo $SECONDS")
+    assert int(done.stdout) < 10, done.stderr
+    assert len([call for call in host.calls if call.startswith("ip ")]) == 3
+
+
+@pytest.mark.parametrize("other", ["10.78.0.55", "110.78.0.5", "10.78.0.4", "10.7800.5"])
+def test_an_address_that_never_comes_is_named(host: Host, other: str) -> None:
+    host.write("/etc/own-kubernetes/internal-address", "10.78.0.5\n")
+    host.write("/etc/interfaces", INTERFACES.format(address=other))
+    host.command("ip", "cat /etc/interfaces")
+    sooner(host, "lib.sh", "wait_for 120", "wait_for 2")
+    done = host.source("lib.sh", f"{FAST}wait_for_address; echo never")
+    assert done.returncode == 1
+    assert "error on pretended: no interface has the address 10.78.0.5" in done.stderr
+    assert "correct privateAddress (or address)" in done.stderr
 
 
 FOREIGN = (
@@ -471,10 +508,104 @@ def test_no_image_is_fetched_where_that_is_off(host: Host) -> None:
     assert not [call for call in host.calls if call.startswith("systemd-run")]
 
 
+# --- trust.sh ----------------------------------------------------------------------------------
+
+MAKE_KEY = """\
+file=${@: -1}
+count=$(($(cat /etc/made 2>/dev/null || echo 0) + 1))
+echo "$count" >/etc/made
+echo "PRIVATE $count" >"$file"
+echo "ssh-ed25519 AAAA$count root@pretended" >"$file.pub"
+"""
+FIRST_BOOT_FAILED = """\
+case "$*" in
+  *--wait*) echo 'status: error'; exit 1 ;;
+  *--long*) echo 'errors: write_files went wrong'; exit 1 ;;
+esac"""
+
+
+@pytest.fixture
+def server(host: Host) -> Host:
+    """A new server after its first boot."""
+    host.path("/etc/ssh").mkdir()
+    host.command("ssh-keygen", MAKE_KEY)
+    host.command("cloud-init", "echo 'status: done'")
+    return host
+
+
+def test_trust_makes_a_key_once_and_prints_its_public_half_each_time(server: Host) -> None:
+    for _ in range(3):
+        done = server.run("trust.sh")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "ssh-ed25519 AAAA1\n"
+    assert server.read("/etc/ssh/ssh_host_ed25519_key") == "PRIVATE 1\n"
+    assert [call for call in server.calls if call.startswith("ssh-keygen")] == [
+        f"ssh-keygen -q -t ed25519 -N  -C root@pretended -f {server.root}"
+        "/etc/ssh/ssh_host_ed25519_key"
+    ]
+    assert server.calls.count("systemctl reload ssh") == 3, "also when the first one was cut off"
+
+
+def test_trust_takes_no_key_that_was_there_before(server: Host) -> None:
+    """One of the image, or of a try that was cut off before anybody could read its answer."""
+    for name in ("ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"):
+        server.write(f"/etc/ssh/{name}", "of the image")
+    assert server.run("trust.sh").stdout == "ssh-ed25519 AAAA1\n"
+    assert server.read("/etc/ssh/ssh_host_ed25519_key") == "PRIVATE 1\n"
+
+
+def test_trust_leaves_the_first_key_for_its_own_rerun(server: Host) -> None:
+    first_booted(server)
+    server.run("trust.sh")
+    assert all(server.path(path).exists() for path in FIRST_KEYS)
+
+
+def test_trust_waits_for_the_first_boot_before_it_touches_anything(server: Host) -> None:
+    server.run("trust.sh")
+    calls = [call.split()[0] for call in server.calls]
+    assert calls.index("cloud-init") < calls.index("ssh-keygen") < calls.index("systemctl")
+    assert "cloud-init status --wait" in server.calls
+
+
+def test_a_first_boot_that_went_wrong_is_told_and_is_no_end(server: Host) -> None:
+    server.command("cloud-init", FIRST_BOOT_FAILED)
+    server.write("/var/log/cloud-init-output.log", "noise\n" * 50 + "E: no space left\n")
+    done = server.run("trust.sh")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "ssh-ed25519 AAAA1\n"
+    assert "cloud-init on pretended says:\nerrors: write_files went wrong\n" in done.stderr
+    assert "E: no space left\n" in done.stderr
+    assert done.stderr.count("noise") < 20
+
+
+def test_a_first_boot_that_left_no_log_is_no_end_either(server: Host) -> None:
+    server.command("cloud-init", FIRST_BOOT_FAILED)
+    done = server.run("trust.sh")
+    assert (done.returncode, done.stdout) == (0, "ssh-ed25519 AAAA1\n"), done.stderr
+
+
+def test_a_first_boot_that_never_ends_is_bounded(server: Host) -> None:
+    server.command("timeout", "exit 124")
+    server.command("cloud-init", "echo 'status: running'")
+    done = server.run("trust.sh")
+    assert done.stdout == "ssh-ed25519 AAAA1\n"
+    assert "timeout 900 cloud-init status --wait" in server.calls
+    assert "status: running" in done.stderr
+
+
+def test_trust_fails_where_sshd_would_not_show_the_key(server: Host) -> None:
+    server.command("systemctl", "exit 1")
+    done = server.run("trust.sh")
+    assert (done.returncode, done.stdout) == (1, ""), "a key that nobody shows is not to be checked"
+
+
 # --- prepare.sh and restore.sh as a whole ------------------------------------------------------
 
 
-def prepared(host: Host, role: str = "worker") -> None:
+FIREWALL = {"/etc/own-kubernetes/firewall.nft": "table inet own_kubernetes"}
+
+
+def prepared(host: Host, role: str = "worker", more: Mapping[str, str] | None = None) -> None:
     host.command("kubeadm", "echo registry.k8s.io/pause:3.10.1")
     host.command("dpkg-query", "printf 'bash\\ncoreutils\\n'")
     host.command("systemctl", "[[ $1 != is-active ]]")
@@ -482,7 +613,8 @@ def prepared(host: Host, role: str = "worker") -> None:
     host.write("/etc/sysctl.d/90-own-kubernetes.conf", "")
     host.path("/etc/systemd/system").mkdir(parents=True, exist_ok=True)
     host.path("/run/own-kubernetes").mkdir(parents=True, exist_ok=True)
-    files = {f"{host.root}{path}": text for path, text in PREPARED_FILES.items()}
+    wanted = {**PREPARED_FILES, **(more or {})}
+    files = {f"{host.root}{path}": text for path, text in wanted.items()}
     done = host.run("prepare.sh", stdin=envelope(files), env={"ROLE": role})
     assert done.returncode == 0, done.stderr
 
@@ -497,16 +629,51 @@ def test_prepare_may_run_again_and_notes_how_the_host_was_found_once(host: Host)
     assert (found / "fstab").read_text() == "/dev/vda1 / ext4 defaults 0 1\n"
 
 
-def test_only_control_planes_get_the_firewall(host: Host) -> None:
+def test_a_host_with_packet_filter_rules_gets_the_firewall(host: Host) -> None:
     prepared(host)
     assert not [call for call in host.calls if "firewall" in call]
-    prepared(host, "control-plane")
+    prepared(host, "control-plane", FIREWALL)
     assert "systemctl restart own-kubernetes-firewall.service" in host.calls
     assert "firewall.nft" in host.read("/etc/systemd/system/own-kubernetes-firewall.service")
 
 
+FIRST_KEYS = ("/etc/ssh/ssh_host_ecdsa_key", "/etc/ssh/ssh_host_ecdsa_key.pub")
+USER_DATA = ("/var/lib/cloud/instance/user-data.txt", "/var/lib/cloud/instance/user-data.txt.i")
+
+
+def first_booted(host: Host) -> None:
+    """The host is a new server after its first boot."""
+    for path in (*FIRST_KEYS, *USER_DATA, "/etc/ssh/ssh_host_ed25519_key"):
+        host.write(path, "key\n")
+
+
+def test_the_first_key_stays_until_the_host_was_given_another(host: Host) -> None:
+    first_booted(host)
+    prepared(host)  # at the first boot, before anybody came in
+    assert all(host.path(path).exists() for path in (*FIRST_KEYS, *USER_DATA))
+    assert "systemctl reload ssh" not in host.calls
+
+
+def test_the_first_key_goes_once_the_host_was_reached_by_another(host: Host) -> None:
+    first_booted(host)
+    host.write("/var/lib/own-kubernetes/trusted", "")
+    prepared(host)
+    assert not [path for path in (*FIRST_KEYS, *USER_DATA) if host.path(path).exists()]
+    assert host.path("/etc/ssh/ssh_host_ed25519_key").exists()
+    assert host.calls.count("systemctl reload ssh") == 1
+    prepared(host)
+    assert host.calls.count("systemctl reload ssh") == 1, "there is nothing left to forget"
+
+
+def test_an_existing_hosts_keys_are_its_own(host: Host) -> None:
+    first_booted(host)
+    prepared(host)
+    prepared(host)
+    assert all(host.path(path).exists() for path in (*FIRST_KEYS, *USER_DATA))
+
+
 def test_restore_takes_away_what_prepare_brought(host: Host) -> None:
-    prepared(host, "control-plane")
+    prepared(host, "control-plane", FIREWALL)
     key = host.write("/etc/apt/keyrings/k.asc", "key")
     host.write("/etc/own-kubernetes/apt-keys", f"{key} https://example.com/key FINGERPRINT\n")
     host.command("dpkg-query", "printf 'bash\\ncoreutils\\nkubeadm\\nsocat\\n'")
@@ -570,6 +737,12 @@ if [[ $1 == init ]]; then
 fi"""
 
 
+def on_network(host: Host, address: str) -> None:
+    """The host has the address that its files name."""
+    host.write("/etc/own-kubernetes/internal-address", f"{address}\n")
+    host.command("ip", f"echo '2: ens10    inet {address}/32 brd {address} scope global ens10'")
+
+
 @pytest.fixture
 def control_plane(host: Host) -> Host:
     host.write("/etc/own-kubernetes/init.yaml", "a: 1\nkubernetesVersion: v0.0.0\nb: 2\n")
@@ -577,6 +750,7 @@ def control_plane(host: Host) -> Host:
     host.path("/run/own-kubernetes").mkdir(parents=True)
     host.path("/var/lib/own-kubernetes").mkdir(parents=True)
     host.command("kubeadm", KUBEADM_INIT)
+    on_network(host, "10.0.0.11")
     host.command("install", '/usr/bin/install -d "${@: -1}"')
     return host
 
@@ -593,6 +767,25 @@ def test_init_makes_a_cluster_of_the_wanted_version(control_plane: Host) -> None
     assert control_plane.read("/var/lib/own-kubernetes/cluster") == "blue\n"
     assert any("delete secret" in call for call in control_plane.calls), "kubeadm's own token"
     assert "kubeadm init: " in done.stderr
+
+
+PROVIDER = {"PROVIDER_ID": "hcloud://4711"}
+
+
+def test_a_control_plane_on_a_server_says_which(control_plane: Host) -> None:
+    control_plane.write("/etc/own-kubernetes/init.yaml", "provider-id: '@PROVIDER_ID@'\n")
+    assert control_plane.run("init.sh", env=PROVIDER).returncode == 0
+    assert control_plane.read("/etc/seen.yaml") == "provider-id: 'hcloud://4711'\n"
+
+
+def test_init_waits_for_the_address_that_it_advertises(control_plane: Host) -> None:
+    control_plane.command("ip", ":")
+    control_plane.command("sleep", ":")
+    sooner(control_plane, "lib.sh", "wait_for 120", "wait_for 0")
+    done = control_plane.run("init.sh")
+    assert done.returncode == 1
+    assert "no interface has the address 10.0.0.11" in done.stderr
+    assert kubeadm_calls(control_plane) == []
 
 
 def test_init_finds_a_cluster_that_is_there(control_plane: Host) -> None:
@@ -678,7 +871,8 @@ def test_access_prints_the_secrets_as_json(host: Host) -> None:
 
 @pytest.mark.parametrize(
     "request_",
-    ["", "mint; id", "bash", "mint extra", "forget", "forget abc", "forget ../../x", "forget $(id)",
+    ["", "bash", "mint", "mint ", "mint w1; id", "mint w1 w2", "mint $(id)", "mint -w1", "mint W1",
+     "mint w1\nid", "mint --all", "forget", "forget abc", "forget ../../x", "forget $(id)",
      "forget abcdef abcdef", "forget ABCDEF"],
 )  # fmt: skip
 def test_mint_refuses_all_other_requests(host: Host, request_: str) -> None:
@@ -700,21 +894,78 @@ def test_mint_forgets_its_own_tokens_only(host: Host, description: str, deleted:
     assert bool(deletions) == deleted
 
 
+KUBECTL = """\
+case $* in
+  *podCIDR*) echo 10.244.0.0/24 ;; # the controllers have given a node its pods
+  'get node w1 '*) cat /etc/node-address 2>/dev/null || true ;;
+esac"""
+"""The answers of a cluster; Node w1 is there when it has an address."""
+
+
 def test_mint_prints_a_short_lived_token_the_ca_and_the_server(host: Host) -> None:
     host.command("kubeadm", f"echo {TOKEN}")
     host.write("/etc/kubernetes/pki/ca.crt", "CERTIFICATE\n" * 50)
     host.write("/etc/kubernetes/admin.conf", "    server: https://10.0.0.11:6443\n  name: x\n")
-    host.command("kubectl", "echo 10.244.0.0/24")  # the controllers have given a node its pods
-    done = host.run("mint.sh", env={"SSH_ORIGINAL_COMMAND": "mint"})
+    host.command("kubectl", KUBECTL)
+    done = host.run("mint.sh", env={"SSH_ORIGINAL_COMMAND": "mint w1"})
     token, ca, server = done.stdout.split()
     assert (token, server) == (TOKEN, "https://10.0.0.11:6443")
     assert base64.b64decode(ca).decode() == "CERTIFICATE\n" * 50
     assert any(call.startswith("kubeadm token create --ttl=15m ") for call in host.calls)
 
 
+def minted(host: Host, address: str, probe: str) -> tuple[str, list[str]]:
+    """The token that a joining w1 gets, and the Nodes that are deleted for it."""
+    host.command("kubeadm", f"echo {TOKEN}")
+    host.command("kubectl", KUBECTL)
+    host.command("timeout", probe)
+    host.write("/etc/node-address", address)
+    host.write("/etc/kubernetes/pki/ca.crt", "CERTIFICATE\n")
+    host.write("/etc/kubernetes/admin.conf", "    server: https://10.0.0.11:6443\n")
+    done = host.run("mint.sh", env={"SSH_ORIGINAL_COMMAND": "mint w1"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[0], [call for call in host.calls if "kubectl delete" in call]
+
+
+def test_mint_takes_away_the_node_of_a_machine_that_is_gone(host: Host) -> None:
+    token, deleted = minted(host, "10.0.0.21", "exit 1")
+    assert token == TOKEN
+    assert deleted == ["kubectl delete node w1 --timeout=60s"]
+    kinds = [call.split()[0] for call in host.calls]
+    assert kinds.index("kubeadm") > host.calls.index(deleted[0]), "a token is for the free name"
+
+
+def test_mint_leaves_a_node_alone_whose_kubelet_answers(host: Host) -> None:
+    token, deleted = minted(host, "10.0.0.21", "exit 0")
+    assert (token, deleted) == (TOKEN, [])
+    (probe,) = [call for call in host.calls if call.startswith("timeout")]
+    assert probe == "timeout 3 bash -c </dev/tcp/10.0.0.21/10250"
+
+
+def test_mint_for_a_new_name_deletes_nothing(host: Host) -> None:
+    token, deleted = minted(host, "", "exit 1")
+    assert (token, deleted) == (TOKEN, [])
+    assert not [call for call in host.calls if call.startswith("timeout")]
+
+
+def test_mint_looks_at_the_real_port(host: Host) -> None:
+    """Without a pretended ``timeout``: nobody listens at a port of this machine's own network 127/8."""
+    host.command("kubectl", KUBECTL)
+    host.write("/etc/node-address", "127.9.8.7")
+    host.write("/etc/kubernetes/pki/ca.crt", "CERTIFICATE\n")
+    host.write("/etc/kubernetes/admin.conf", "    server: https://10.0.0.11:6443\n")
+    host.run("mint.sh", env={"SSH_ORIGINAL_COMMAND": "mint w1"})
+    assert [call for call in host.calls if "kubectl delete" in call] == [
+        "kubectl delete node w1 --timeout=60s"
+    ]
+
+
 # --- join.sh -----------------------------------------------------------------------------------
 
 TOKEN = "abcdef.0123456789abcdef"
+KNOWN_HOST = "[10.0.0.11]:2222 ssh-ed25519 AAAAcp1"
+JOIN_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nPRIVATE\n-----END OPENSSH PRIVATE KEY-----\n"
+LOGIN = f"{KNOWN_HOST}\n{JOIN_KEY}"
 KUBEADM_JOIN = """\
 if [[ $1 == join ]]; then
   cat "${2#--config=}" /run/own-kubernetes/discovery.yaml >/etc/seen.yaml
@@ -732,12 +983,13 @@ def worker(host: Host) -> Host:
     host.path("/run/own-kubernetes").mkdir(parents=True)
     host.command("kubeadm", KUBEADM_JOIN)
     host.command("kubectl", "echo True")
-    host.command("ssh", f"[[ $* != *' mint' ]] || echo {TOKEN} Q0E= https://10.0.0.11:6443")
+    host.command("ssh", f"[[ $* != *' mint w1' ]] || echo {TOKEN} Q0E= https://10.0.0.11:6443")
+    on_network(host, "10.0.0.21")
     return host
 
 
 def test_join_uses_a_fresh_token_and_gives_it_back(worker: Host) -> None:
-    done = worker.run("join.sh", stdin="PRIVATE")
+    done = worker.run("join.sh", stdin=LOGIN)
     assert done.returncode == 0, done.stderr
     assert worker.read("/etc/seen.yaml") == (
         f"token: '{TOKEN}'\nserver: 'https://10.0.0.11:6443'\nca: 'Q0E='\n"
@@ -747,8 +999,45 @@ def test_join_uses_a_fresh_token_and_gives_it_back(worker: Host) -> None:
     assert any(call.startswith("ssh ") and call.endswith("forget abcdef") for call in worker.calls)
 
 
+def test_a_worker_on_a_server_says_which(worker: Host) -> None:
+    worker.write("/etc/own-kubernetes/join.yaml", "provider-id: '@PROVIDER_ID@'\n")
+    assert worker.run("join.sh", stdin=LOGIN, env=PROVIDER).returncode == 0
+    assert worker.read("/etc/seen.yaml").startswith("provider-id: 'hcloud://4711'\n")
+
+
+SECOND_HOST = "10.0.0.12 ssh-ed25519 AAAAcp2"
+
+
+@pytest.mark.parametrize("hosts", [KNOWN_HOST, f"{KNOWN_HOST}\n{SECOND_HOST}"])
+def test_join_takes_the_login_apart(worker: Host, hosts: str) -> None:
+    """Known hosts, as many as there are, and the key, which ssh wants with its last newline."""
+    worker.command("ssh", "cp /run/own-kubernetes/join-* /etc")
+    worker.run("join.sh", stdin=f"{hosts}\n{JOIN_KEY}")
+    assert worker.read("/etc/join-hosts").rstrip("\n") == hosts
+    assert worker.read("/etc/join-key") == JOIN_KEY
+
+
+def test_the_login_is_for_root_only(worker: Host) -> None:
+    worker.command("ssh", "stat --format=%a /run/own-kubernetes/join-* >/etc/modes; exit 255")
+    worker.command("sleep", ":")
+    sooner(worker, "join.sh", "retry 120", "retry 0")
+    worker.run("join.sh", stdin=LOGIN)
+    assert worker.read("/etc/modes").split() == ["600", "600"]
+    assert list(worker.path("/run/own-kubernetes").iterdir()) == []
+
+
+def test_join_waits_for_the_address_before_it_asks_for_a_token(worker: Host) -> None:
+    worker.command("ip", ":")
+    worker.command("sleep", ":")
+    sooner(worker, "lib.sh", "wait_for 120", "wait_for 0")
+    done = worker.run("join.sh", stdin=LOGIN)
+    assert done.returncode == 1
+    assert "no interface has the address 10.0.0.21" in done.stderr
+    assert not [call for call in worker.calls if call.startswith("ssh ")]
+
+
 def test_join_leaves_no_secret_behind_and_shows_none(worker: Host) -> None:
-    done = worker.run("join.sh", stdin="PRIVATE")
+    done = worker.run("join.sh", stdin=LOGIN)
     assert list(worker.path("/run/own-kubernetes").iterdir()) == []
     secret = TOKEN.partition(".")[2]
     assert not [call for call in worker.calls if secret in call or "PRIVATE" in call]
@@ -758,35 +1047,32 @@ def test_join_leaves_no_secret_behind_and_shows_none(worker: Host) -> None:
 
 def test_a_failed_join_leaves_no_secret_behind_either(worker: Host) -> None:
     worker.command("kubeadm", "[[ $1 != join ]]")
-    done = worker.run("join.sh", stdin="PRIVATE")
+    done = worker.run("join.sh", stdin=LOGIN)
     assert done.returncode != 0
     assert list(worker.path("/run/own-kubernetes").iterdir()) == []
     assert worker.read("/var/lib/own-kubernetes/stage") == "join\n"
 
 
 def test_join_checks_the_control_planes_host_key(worker: Host) -> None:
-    worker.run("join.sh", stdin="PRIVATE")
+    worker.run("join.sh", stdin=LOGIN)
     for call in (call for call in worker.calls if call.startswith("ssh ")):
         assert "StrictHostKeyChecking=yes" in call
-        assert (
-            f"UserKnownHostsFile={worker.root}/etc/own-kubernetes/control-planes.known_hosts"
-            in call
-        )
+        assert f"UserKnownHostsFile={worker.root}/run/own-kubernetes/join-hosts" in call
         assert "-F none" in call
 
 
 def test_join_resets_what_it_left_unfinished_and_does_it_again(worker: Host) -> None:
     worker.write("/var/lib/own-kubernetes/stage", "join\n")
     worker.write("/etc/kubernetes/kubelet.conf", "half done")
-    done = worker.run("join.sh", stdin="PRIVATE")
+    done = worker.run("join.sh", stdin=LOGIN)
     assert done.returncode == 0, done.stderr
     assert kubeadm_calls(worker) == ["reset", "join"]
 
 
 def test_join_finds_a_node_that_is_there(worker: Host) -> None:
-    worker.run("join.sh", stdin="PRIVATE")
+    worker.run("join.sh", stdin=LOGIN)
     worker.forget_calls()
-    assert worker.run("join.sh", stdin="PRIVATE").returncode == 0
+    assert worker.run("join.sh", stdin=LOGIN).returncode == 0
     assert kubeadm_calls(worker) == []
     assert not [call for call in worker.calls if call.startswith("ssh ")]
 
@@ -794,9 +1080,8 @@ def test_join_finds_a_node_that_is_there(worker: Host) -> None:
 def test_join_without_a_token_names_the_control_plane(worker: Host) -> None:
     worker.command("ssh", "exit 255")
     worker.command("sleep", ":")
-    text = (worker.scripts / "join.sh").read_text()
-    (worker.scripts / "join.sh").write_text(text.replace("retry 120", "retry 0"))
-    done = worker.run("join.sh", stdin="PRIVATE")
+    sooner(worker, "join.sh", "retry 120", "retry 0")
+    done = worker.run("join.sh", stdin=LOGIN)
     assert done.returncode == 1
     assert "no token from ssh://root@10.0.0.11:22" in done.stderr
     assert "open the control plane's SSH port" in done.stderr
@@ -813,7 +1098,7 @@ def test_leave_does_nothing_on_a_host_that_is_in_no_cluster_of_ours(host: Host) 
 
 
 def test_leave_takes_the_host_out_and_may_run_again(worker: Host) -> None:
-    worker.run("join.sh", stdin="PRIVATE")
+    worker.run("join.sh", stdin=LOGIN)
     worker.write("/etc/cni/net.d/10-flannel.conflist", "{}")
     for _ in range(2):
         done = worker.run("leave.sh")
@@ -826,7 +1111,7 @@ def test_leave_takes_the_host_out_and_may_run_again(worker: Host) -> None:
 
 
 def test_leave_removes_kubernetes_rules_and_keeps_all_others(worker: Host) -> None:
-    worker.run("join.sh", stdin="PRIVATE")
+    worker.run("join.sh", stdin=LOGIN)
     worker.write(
         "/etc/rules",
         "*filter\n:INPUT ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n-A INPUT -j KUBE-FIREWALL\n"
@@ -857,5 +1142,5 @@ def test_run_refuses_to_go_on_without_root(host: Host) -> None:
 
 
 def test_every_phase_is_a_script_of_its_own() -> None:
-    phases = {"prepare", "init", "join", "access", "webhook", "leave", "restore"}
+    phases = {"trust", "prepare", "init", "join", "access", "webhook", "leave", "restore"}
     assert phases <= {script.stem for script in SCRIPTS.glob("*.sh")}

@@ -7,6 +7,7 @@
 # KUBERNETES_VERSION   exact version
 # CLUSTER              name of the cluster, kept as a marker
 # NODE                 this node's name
+# PROVIDER_ID          what the cloud knows this machine by, if it is a cloud server
 # SCHEDULABLE          true: workloads and load balancers may use this node
 set -euo pipefail
 # shellcheck source=cluster/nodes/scripts/lib.sh
@@ -28,8 +29,8 @@ check_ours() {
 
 kubeadm_init() {
   # The version is a value of its own, so that an upgrade reads as one short line in a preview.
-  sed "s/^kubernetesVersion:.*/kubernetesVersion: v$KUBERNETES_VERSION/" "$CONFIG/init.yaml" \
-    >"$RUNTIME/init.yaml"
+  sed -e "s/^kubernetesVersion:.*/kubernetesVersion: v$KUBERNETES_VERSION/" \
+    -e "s|@PROVIDER_ID@|${PROVIDER_ID:-}|" "$CONFIG/init.yaml" >"$RUNTIME/init.yaml"
   kubeadm init --config="$RUNTIME/init.yaml" --skip-token-print
 }
 
@@ -39,6 +40,7 @@ initialise() {
   fi
   put "$STATE/cluster" <<<"$CLUSTER"
   set_stage init
+  wait_for_address
   step "kubeadm init" kubeadm_init
   # kubeadm makes a token at init; nobody here uses it.
   kubectl_admin --namespace=kube-system delete secret \

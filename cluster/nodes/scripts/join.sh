@@ -7,7 +7,8 @@
 # KUBERNETES_VERSION   exact version
 # CLUSTER              name of the cluster, kept as a marker
 # NODE                 this node's name
-# stdin                the private key for mint.sh
+# PROVIDER_ID          what the cloud knows this machine by, if it is a cloud server
+# stdin                lines of known_hosts for the control planes, then the private key for mint.sh
 set -euo pipefail
 # shellcheck source=cluster/nodes/scripts/lib.sh
 source "$(dirname "$(readlink -f "$0")")/lib.sh"
@@ -17,12 +18,12 @@ KUBELET=/etc/kubernetes/kubelet.conf
 
 ask() { # REQUEST...: of the control plane; its host key was given by the program
   ssh -F none -T -i "$RUNTIME/join-key" -o BatchMode=yes -o IdentitiesOnly=yes \
-    -o StrictHostKeyChecking=yes -o UserKnownHostsFile="$CONFIG/control-planes.known_hosts" \
+    -o StrictHostKeyChecking=yes -o UserKnownHostsFile="$RUNTIME/join-hosts" \
     -o GlobalKnownHostsFile=none -o ConnectTimeout=10 -o LogLevel=ERROR \
     "$(cat "$CONFIG/control-plane")" "$@"
 }
 
-mint() { answer=$(ask mint); }
+mint() { answer=$(ask mint "$NODE"); }
 
 # The cluster's CA came over SSH, with the token: kubeadm trusts it by a file, and need not wait until
 # the cluster has signed its public cluster-info with the new token (steps of 5 s).
@@ -31,7 +32,7 @@ kubeadm_join() {
   read -r token ca server <<<"$answer"
   umask 077
   sed -e "s|@CA@|$ca|" -e "s|@SERVER@|$server|" "$CONFIG/discovery.yaml" >"$RUNTIME/discovery.yaml"
-  sed -e "s|@TOKEN@|$token|" "$CONFIG/join.yaml" >"$RUNTIME/join.yaml"
+  sed -e "s|@TOKEN@|$token|" -e "s|@PROVIDER_ID@|${PROVIDER_ID:-}|" "$CONFIG/join.yaml" >"$RUNTIME/join.yaml"
   kubeadm join --config="$RUNTIME/join.yaml"
 }
 
@@ -49,6 +50,7 @@ join() {
   fi
   put "$STATE/cluster" <<<"$CLUSTER"
   set_stage join
+  wait_for_address
   step "token from $(cat "$CONFIG/control-plane")" retry 120 mint ||
     fail "no token from $(cat "$CONFIG/control-plane")" "SSH from this host to the control plane" \
       "open the control plane's SSH port to this host's address"
@@ -57,8 +59,14 @@ join() {
   ask forget "${answer%%.*}" || say "the token was not deleted; it ends by itself in 15 minutes"
 }
 
-forget_secrets() { rm -f "$RUNTIME"/{join-key,join.yaml,discovery.yaml}; }
-(umask 077 && cat >"$RUNTIME/join-key")
+forget_secrets() { rm -f "$RUNTIME"/{join-key,join-hosts,join.yaml,discovery.yaml}; }
+take_login() {
+  local login
+  login=$(cat)
+  printf '%s\n' "${login%%-----BEGIN*}" >"$RUNTIME/join-hosts"
+  printf '%s\n' "-----BEGIN${login#*-----BEGIN}" >"$RUNTIME/join-key"
+}
+(umask 077 && take_login)
 refuse_foreign_cluster
 systemctl start containerd
 if [[ $(stage) == member && -e $KUBELET ]]; then

@@ -103,3 +103,13 @@ refuse_foreign_cluster() {
       "choose another host, or run 'kubeadm reset' here if that cluster may go"
   done
 }
+
+# The address between the nodes; a cloud server's private network is plugged in some time after its boot.
+has_address() { ip -4 -oneline address show | grep -F " $1/"; }
+wait_for_address() {
+  local address
+  address=$(cat "$CONFIG/internal-address")
+  wait_for 120 "the address $address on this host" has_address "$address" ||
+    fail "no interface has the address $address" "the node's internal address on one of its interfaces" \
+      "correct privateAddress (or address) of this node, or give the host that address"
+}

@@ -99,6 +99,13 @@ set_up_kernel() {
   sysctl --quiet --load=/etc/sysctl.d/90-own-kubernetes.conf
 }
 
+# The host key in a server's user-data has served once this phase was reached by the one of trust.sh.
+forget_first_key() {
+  [[ -e $STATE/trusted && -e /etc/ssh/ssh_host_ecdsa_key ]] || return 0
+  rm -f /etc/ssh/ssh_host_ecdsa_key{,.pub} /var/lib/cloud/instance/user-data.txt*
+  systemctl reload ssh
+}
+
 set_up_firewall() {
   install -m 0644 "$LIBRARY/own-kubernetes-firewall.service" /etc/systemd/system/
   systemctl daemon-reload
@@ -204,7 +211,8 @@ main() {
   step "swap off" turn_swap_off
   step "kernel modules and sysctls" set_up_kernel
   step "packages" install_packages
-  [[ $ROLE != control-plane ]] || step "firewall" set_up_firewall
+  [[ ! -e $CONFIG/firewall.nft ]] || step "firewall" set_up_firewall
+  forget_first_key
   step "containerd" set_up_containerd
   systemctl enable --quiet kubelet
   pull_images

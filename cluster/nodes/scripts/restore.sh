@@ -21,6 +21,11 @@ remove_firewall() {
   rm -f /etc/systemd/system/own-kubernetes-firewall.service
 }
 
+remove_mover() { # where a create that failed has left no undo of its own
+  systemctl disable --now --quiet own-kubernetes-floating.service 2>/dev/null || true
+  rm -f /etc/systemd/system/own-kubernetes-floating.service
+}
+
 remove_packages() {
   local new
   apt-mark unhold containerd.io kubeadm kubelet kubectl >/dev/null 2>&1 || true
@@ -52,6 +57,7 @@ remove_files() {
 
 [[ -e $STATE/found/complete ]] || exit 0
 step "firewall removed" remove_firewall
+remove_mover
 step "packages removed" remove_packages
 step "files removed" remove_files
 step "sysctls" sysctl --quiet --load="$STATE/found/sysctls" || true

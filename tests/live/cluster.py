@@ -1,0 +1,76 @@
+"""How live tests look at a cluster that is up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sandbox import machines, mirror, site
+
+Run = Callable[[list[str]], subprocess.CompletedProcess[str]]
+
+
+def on(machine: str, command: str, *, check: bool = True) -> str:
+    """What a command on a machine printed."""
+    return machines.ssh(machine, command, check=check, timeout=120).stdout.strip()
+
+
+def keep_kubeconfig(text: str) -> None:
+    """Put the kubeconfig where ``kubectl`` here finds it."""
+    site.KUBECONFIG.touch(mode=0o600)
+    site.KUBECONFIG.write_text(text)
+
+
+def kubectl(*words: str) -> Any:
+    """kubectl's answer, from this host."""
+    command = [
+        str(mirror.tool("kubectl")),
+        f"--kubeconfig={site.KUBECONFIG}",
+        *words,
+        "--output=json",
+    ]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def eventually(check: Callable[[], bool], seconds: float = 90) -> bool:
+    """Whether it comes true in time; what fails on the way counts as not yet."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if check():
+                return True
+        except (OSError, subprocess.SubprocessError):
+            pass
+        time.sleep(0.5)
+    return False
+
+
+def ready(node: Any) -> bool:
+    """Whether a Node is Ready."""
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
+
+
+def pods_by_node(namespace: str) -> dict[str, Any]:
+    """One pod of a namespace for each node that has any."""
+    items = kubectl(f"--namespace={namespace}", "get", "pods")["items"]
+    return {pod["spec"]["nodeName"]: pod for pod in items}
+
+
+def in_pod(pod: Any, machine: str, command: str, *, check: bool = True) -> str:
+    """Run a command of the pod's machine in the pod's network."""
+    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    pid = f"$(crictl inspect --output go-template --template '{{{{.info.pid}}}}' {container})"
+    return on(machine, f"nsenter --target {pid} --net {command}", check=check)
+
+
+def port_open(run: Run, address: str, port: int) -> bool:
+    """Whether a connection is taken within 2 s."""
+    return run(["timeout", "2", "bash", "-c", f"</dev/tcp/{address}/{port}"]).returncode == 0
+
+
+def here(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command on this host."""
+    return subprocess.run(words, capture_output=True, text=True, check=False)

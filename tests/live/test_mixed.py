@@ -1,0 +1,102 @@
+"""One cluster of a host that was there, its control plane, and a server at the stand-in for Hetzner Cloud.
+
+The host has a leg in the servers' private network, as a vSwitch gives it one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from sandbox import cloud, dev, hetzner, machines, site
+from sandbox.engine import Engine
+from sandbox.engine.real import RealEngine
+from sandbox.engine.standin import StandinEngine
+from sandbox.machines import routed
+from tests.live.cluster import eventually, in_pod, keep_kubeconfig, kubectl, on, pods_by_node, ready
+
+HOST = "own1"
+ADDRESS, PRIVATE = IPv4Address("10.77.0.31"), IPv4Address("10.78.0.200")
+CHANGES = {
+    "nodes": {
+        HOST: {
+            "role": "control-plane",
+            "machine": "existing",
+            "address": str(ADDRESS),
+            "privateAddress": str(PRIVATE),
+        },
+    },
+    "nodePools.worker.count": 1,
+    "scheduleOnControlPlanes": True,
+    "hetzner.subnetCidr": "10.78.0.0/25",
+    "sshPrivateKeyFile": ".sandbox/ssh/id_ed25519",
+    "sshKnownHostsFile": ".sandbox/ssh/known_hosts",
+}
+
+
+def plug_host_in(ended: threading.Event) -> None:
+    """Give the host its private leg as soon as the network is there."""
+    while not ended.wait(0.2):
+        if found := list(routed.networks()):
+            routed.plug_private(HOST, found[0], PRIVATE, "enp7s0")
+            return
+
+
+@pytest.fixture(scope="module", params=["stand-in", "real engine"])
+def outputs(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    if os.geteuid():
+        pytest.skip("only root can make machines")
+    if request.param == "real engine" and not shutil.which("pulumi"):
+        pytest.skip("no `pulumi` on the PATH: the real pulumi-hcloud was not tested")
+    if left := machines.leftovers():
+        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
+    ended = threading.Event()
+    kind = RealEngine if request.param == "real engine" else StandinEngine
+    try:
+        cloud.start_site()
+        machines.up([machines.MachineSpec(HOST, ADDRESS, 4096)])
+        file = cloud.stack_file(CHANGES)
+        engine: Engine = kind(stack=cloud.STACK, stack_file=file)
+        threading.Thread(target=plug_host_in, args=[ended], daemon=True).start()
+        found = engine.up()
+        keep_kubeconfig(found["kubeconfig"])
+        yield found
+        engine.down()
+        assert hetzner.leftovers() == []
+        assert on(HOST, "ls /etc/kubernetes", check=False) == ""
+    finally:
+        ended.set()
+        cloud.stop_site()
+        shutil.rmtree(site.STATE, ignore_errors=True)
+    assert machines.leftovers() == []
+
+
+def test_the_page_answers_through_the_load_balancer(outputs: dict[str, Any]) -> None:
+    page = dev.fetch_page(outputs["ingressAddress"], "hello.example.com")
+    assert page.startswith("Hello, world!")
+
+
+def test_both_nodes_are_ready_and_neither_is_taken_for_the_other_kind(
+    outputs: dict[str, Any],
+) -> None:
+    def nodes() -> dict[str, Any]:
+        return {node["metadata"]["name"]: node for node in kubectl("get", "nodes")["items"]}
+
+    assert eventually(lambda: all(map(ready, nodes().values())))
+    (server,) = hetzner.client().servers.get_all()
+    ids = {name: node["spec"]["providerID"] for name, node in nodes().items()}
+    assert ids == {HOST: f"existing://cloud/{HOST}", "worker-1": f"hcloud://{server.id}"}
+
+
+def test_pods_reach_each_other_across_the_private_network(outputs: dict[str, Any]) -> None:
+    pods = pods_by_node("hello-world")
+    assert set(pods) == {HOST, "worker-1"}
+    there = pods["worker-1"]["status"]["podIP"]
+    answer = in_pod(pods[HOST], HOST, f"curl -sS --max-time 5 http://{there}:8080/")
+    assert "Hello, world!" in answer
