@@ -8,7 +8,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from cluster.access import ApiAccess
-from cluster.ingress.nginx import CLASS
+from cluster.ingress.nginx import CLASS, NginxIngress
 from cluster.settings import Settings
 
 NAMESPACE = "hello-world"
@@ -37,7 +37,7 @@ class HelloWorld(pulumi.ComponentResource):
         name: str,
         settings: Settings,
         access: ApiAccess,
-        ingress: pulumi.Resource,
+        ingress: NginxIngress,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:workload:HelloWorld", name, None, opts)
@@ -76,12 +76,15 @@ class HelloWorld(pulumi.ComponentResource):
             f"{name}-ingress",
             metadata=metadata,
             spec={"ingress_class_name": CLASS, "rules": [_rule(settings.hello_host)]},
-            opts=access.options(self, [deployment, service, ingress]),
+            opts=access.options(self, [deployment, service, ingress.release]),
         )
         self.service_address = (
             service.status.apply(_first_address) if settings.entry == "layer2" else None
         )
-        self.ingress_address = route.status.apply(_first_address)
+        # The object's own one is of the day it was made: another way in changes nothing in it.
+        self.ingress_address: pulumi.Output[str | None] | pulumi.Output[str] = (
+            ingress.address or route.status.apply(_first_address)
+        )
         self.register_outputs({})
 
 

@@ -40,7 +40,12 @@ class NginxIngress(pulumi.ComponentResource):
         name: prefix of the resources' names.
         settings: chart, version and chart location.
         access: the cluster's API.
-        status_address: the load balancer's public IPv4 address, with ``load-balancer`` as the way in.
+        address: the IPv4 address by which HTTP comes in, where that is known beforehand: the load
+            balancer's or a floating IP.
+
+    Attributes:
+        release: the Helm release.
+        address: the same.
     """
 
     def __init__(
@@ -48,10 +53,11 @@ class NginxIngress(pulumi.ComponentResource):
         name: str,
         settings: Settings,
         access: ApiAccess,
-        status_address: pulumi.Input[str] | None = None,
+        address: pulumi.Output[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:ingress:NginxIngress", name, None, opts)
+        self.address = address
         namespace = k8s.core.v1.Namespace(
             f"{name}-namespace", metadata={"name": NAMESPACE}, opts=access.options(self)
         )
@@ -65,7 +71,7 @@ class NginxIngress(pulumi.ComponentResource):
                     "reportIngressStatus": {"enable": True},
                     # The chart reports to its vendor unless told not to.
                     "telemetryReporting": {"enable": False},
-                    **_entry(settings, status_address),
+                    **_entry(settings, address),
                 }
             },
             timeout=300,
@@ -81,16 +87,18 @@ class NginxIngress(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def _entry(settings: Settings, status_address: pulumi.Input[str] | None) -> dict[str, Any]:
+def _entry(settings: Settings, address: pulumi.Output[str] | None) -> dict[str, Any]:
     """The controller's values for the way in; in a layer-2 network the chart's own are right."""
     if settings.entry == "layer2":
         return {}
+    assert address is not None, "on Hetzner the address is made before the cluster"
     entries: dict[str, Any] = {"proxy-connect-timeout": PROXY_CONNECT_TIMEOUT}
     service: dict[str, Any] = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
-    if settings.entry == "load-balancer":
-        assert status_address is not None, "behind a load balancer only we know its address"
+    if settings.entry == "floating-ips":
+        service["annotations"] = {"metallb.io/loadBalancerIPs": address}
+    else:
         # Else the Ingress never gets an address, and waits for one.
-        entries["external-status-address"] = status_address
+        entries["external-status-address"] = address
         service["type"] = "NodePort"
         service["httpPort"] = {"nodePort": HTTP_NODE_PORT}
         service["httpsPort"] = {"nodePort": HTTPS_NODE_PORT}

@@ -30,8 +30,8 @@ class FloatingIp:
         address: its IPv4 address.
     """
 
-    id: pulumi.Input[str]
-    address: pulumi.Input[str]
+    id: pulumi.Output[str]
+    address: pulumi.Output[str]
 
 
 def floating_mover(

@@ -71,11 +71,11 @@ def part_of_the_program() -> None:
         for number, address in FLOATING_IPS.items()
         if floating
     ]
-    balancer = None if floating else pulumi.Output.from_input("203.0.113.99")
+    way_in = ips[0].address if floating else pulumi.Output.from_input("203.0.113.99")
     load_balancing("metallb", stack.settings, access, nodes, [ip.address for ip in ips])
-    ingress = NginxIngress("nginx", stack.settings, access, balancer)
+    ingress = NginxIngress("nginx", stack.settings, access, way_in)
     floating_mover("floating", stack, nodes, ips, SERVERS, [ingress.release])
-    hello = HelloWorld("hello", stack.settings, access, ingress.release)
+    hello = HelloWorld("hello", stack.settings, access, ingress)
     pulumi.export("ingressAddress", hello.ingress_address)
     pulumi.export("serviceAddress", hello.service_address)
 
@@ -123,7 +123,11 @@ def test_with_floating_ips_the_controllers_service_gets_one(run: Callable[..., G
     graph = run("floating-ips")
     values = controller(graph)
     assert values["kind"] == "daemonset"
-    assert values["service"] == {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    assert values["service"] == {
+        "type": "LoadBalancer",
+        "externalTrafficPolicy": "Local",
+        "annotations": {"metallb.io/loadBalancerIPs": "203.0.113.70"},
+    }
     assert "external-status-address" not in values["config"]["entries"]
     pool = graph.inputs("metallb-pool")["spec"]
     assert pool == {"addresses": ["203.0.113.70/32", "203.0.113.80/32"]}
@@ -150,7 +154,8 @@ def test_a_pod_on_a_dead_node_is_given_up_soon(run: Callable[..., Graph], entry:
 def test_hello_world_costs_no_address_of_its_own(run: Callable[..., Graph], entry: str) -> None:
     graph = run(entry)
     assert graph.inputs("hello-service")["spec"]["type"] == "ClusterIP"
-    assert graph.outputs["ingressAddress"] == "203.0.113.70"
+    address = {"load-balancer": "203.0.113.99", "floating-ips": "203.0.113.70"}[entry]
+    assert graph.outputs["ingressAddress"] == address
     assert graph.outputs.get("serviceAddress") is None
 
 

@@ -52,7 +52,8 @@ class HetznerServers:
         machines: the machines by node name.
         servers: their numbers at the API.
         network: the private network's number.
-        balancer_address: public IPv4 address of the load balancer before the ingress, if there is one.
+        entry_address: public IPv4 address by which HTTP comes in: the load balancer's, or the first
+            floating IP.
         floating_ips: the floating IPs, if HTTP gets in by them.
 
     Raises:
@@ -64,7 +65,7 @@ class HetznerServers:
         self.machines: Mapping[str, Machine] = {}
         self.servers: Mapping[str, pulumi.Output[str]] = {}
         self.network: pulumi.Output[str] | None = None
-        self.balancer_address: pulumi.Output[str] | None = None
+        self.entry_address: pulumi.Output[str] | None = None
         self.floating_ips: list[FloatingIp] = []
         if not stack.settings.hetzner_nodes:
             return
@@ -72,8 +73,8 @@ class HetznerServers:
         self.machines = {name: site.machine(name) for name in stack.settings.hetzner_nodes}
         self.servers = {name: server.id for name, server in site.servers.items()}
         self.network = site.network.id
-        self.balancer_address = site.balancer.ipv4 if site.balancer else None
         self.floating_ips = site.floating_ips
+        self.entry_address = site.balancer.ipv4 if site.balancer else self.floating_ips[0].address
 
 
 def _consulted(stack: Stack) -> Catalog:
