@@ -86,12 +86,16 @@ def names() -> set[str]:
 
 
 def processes(name: str) -> list[int]:
-    """Process ids in the group and all below it."""
+    """Process ids in the group and all below it.
+
+    A machine makes and removes groups while this looks: ``os.walk`` passes over one that went away, where
+    ``Path.rglob`` raises.
+    """
     found: list[int] = []
-    for file in (_tracking() / PARENT / name).rglob("cgroup.procs"):
+    for group, _, _ in os.walk(_tracking() / PARENT / name):
         try:
-            found += map(int, file.read_text().split())
-        except OSError:  # the group went away meanwhile
+            found += map(int, (Path(group) / "cgroup.procs").read_text().split())
+        except OSError:
             continue
     return found
 

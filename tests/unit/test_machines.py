@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -201,6 +202,24 @@ def test_processes_are_found_in_all_groups_below(
     (pods.parent / "cgroup.procs").write_text("40\n")
     assert sorted(cgroups.processes("w1")) == [40, 41, 42]
     assert cgroups.processes("w2") == []
+
+
+def test_a_group_that_goes_away_while_it_is_looked_at_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    for name in ("kept.slice", "gone.mount"):
+        (tmp_path / "systemd/sandbox/w1" / name).mkdir(parents=True)
+    (tmp_path / "systemd/sandbox/w1/kept.slice/cgroup.procs").write_text("41\n")
+    scandir = os.scandir
+
+    def racing(place: Any) -> Any:
+        if Path(place).name == "gone.mount":
+            raise FileNotFoundError(place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", racing)
+    assert cgroups.processes("w1") == [41]
 
 
 def test_only_root_may(monkeypatch: pytest.MonkeyPatch) -> None:
