@@ -1,16 +1,17 @@
 # make up      the main job: a cluster on local machines, ending at a page over HTTP
-#              make up S=cloud: on servers of a stand-in for Hetzner Cloud
+#              make up S=cloud: on servers of a stand-in for Hetzner Cloud; S=ha: three control planes
 # make test    all tests; make test T=expression: those that match (pytest -k)
+# make test-long  what takes too long for every time; T=expression as well
 # make down    takes the cluster away and everything with it, but for the cache and .venv
 # make check   format, lint, types, host scripts, unit tests
-# make status  what runs now
+# make status  what runs now, and how the cluster is: fails if something is not well
 # make bench   ratios against a hand-written script
 # Each installs what it needs first, once.
 
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 .DEFAULT_GOAL := up
-.PHONY: up down status lint test check bench
+.PHONY: up down status lint test test-long check bench
 
 $(READY): requirements.txt requirements-dev.txt sandbox/setup.sh
 	@bash sandbox/setup.sh
@@ -26,6 +27,9 @@ lint: $(READY)
 
 test: lint
 	@$(PYTHON) -m pytest $(if $(T),-k "$(T)") tests/unit tests/live
+
+test-long: lint
+	@$(PYTHON) -m pytest $(if $(T),-k "$(T)") -s tests/long
 
 check: lint
 	@$(PYTHON) -m pytest tests/unit

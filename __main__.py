@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pulumi
 
-from cluster import settings
+from cluster import changes, settings
 from cluster.access import ApiAccess
 from cluster.ingress.nginx import NginxIngress
 from cluster.machines import machines_of
@@ -20,6 +20,7 @@ from cluster.workload import HelloWorld
 
 root = Path(__file__).parent
 stack = settings.load(pulumi.Config(), root)
+changes.check(stack.settings, changes.before())
 
 hosts = ExistingHosts(stack)
 cloud = HetznerServers(stack, root)
@@ -40,6 +41,7 @@ pulumi.export("url", f"http://{stack.settings.hello_host}/")
 pulumi.export("ingressAddress", hello.ingress_address)
 pulumi.export("serviceAddress", hello.service_address)
 pulumi.export("nodes", {name: machine.internal_address for name, machine in machines.items()})
+pulumi.export("certificatesExpire", nodes.certificates_expire)
 pulumi.export("logins", {name: machine.login for name, machine in machines.items()})
 pulumi.export(
     "dnsRecord", pulumi.Output.format("{}. A {}", stack.settings.hello_host, hello.ingress_address)

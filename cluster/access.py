@@ -40,8 +40,8 @@ class ApiAccess(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:access:ApiAccess", name, None, opts)
-        self._carrier = nodes.control_plane
-        self.workers: list[pulumi.Resource] = list(nodes.joined.values())
+        self._carrier = nodes.keys.anchor
+        self.workers: list[pulumi.Resource] = nodes.workers()
         self.kubeconfig = _from_outside(
             decoded(nodes.access, "kubeconfig"), settings, nodes.control_host.machine
         )
@@ -59,7 +59,7 @@ class ApiAccess(pulumi.ComponentResource):
     def options(
         self, parent: pulumi.Resource, after: Sequence[pulumi.Resource] = ()
     ) -> pulumi.ResourceOptions:
-        """Options of a resource in the cluster: it goes when the control plane goes.
+        """Options of a resource in the cluster: it goes when the cluster goes.
 
         Destroying a stack therefore asks no API that may be dead, and takes no time for it.
         """
@@ -83,7 +83,11 @@ def _from_outside(
     Where no endpoint was given they go to the control plane's own address. Its certificate need not name
     that address, which a server has only once it is made: another name in it is checked.
     """
-    if settings.api_endpoint or machine.address == machine.internal_address:
+    if (
+        settings.api_endpoint
+        or settings.api_virtual_address
+        or machine.address == machine.internal_address
+    ):
         return kubeconfig
 
     def pointed(values: Sequence[Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, collapse_addresses
 from typing import TYPE_CHECKING
 
@@ -184,14 +184,14 @@ def node_count(settings: Settings) -> Iterator[Problem]:
     count = len(settings.control_planes)
     if count == 0:
         yield Problem("nodes", sorted(settings.nodes), "one node of role control-plane", "add one")
-    elif count > 1:
-        odd = "an odd number of control planes: an even number has no better quorum than one less"
-        expected = odd if count % 2 == 0 else "one control plane: several are not supported yet"
+    elif count % 2 == 0 and not settings.even_control_planes:
         yield Problem(
             "nodes",
             list(settings.control_planes),
-            f"{expected} (there are {count})",
-            "make one of them a worker" if count == 2 else "make the others workers",
+            "an odd number of control planes: an even number has no better quorum than one less "
+            f"(there are {count})",
+            "make one of them a worker, or add one; on the way from one odd number to another set "
+            "evenControlPlanes to true",
         )
     if count and not settings.workers and not settings.schedule_on_control_planes:
         yield Problem(
@@ -199,6 +199,83 @@ def node_count(settings: Settings) -> Iterator[Problem]:
             False,
             "true, or at least one worker: there is no node for workloads",
             "add a worker or set scheduleOnControlPlanes to true",
+        )
+
+
+MOST_CONTROL_PLANES = 7
+"""etcd's own advice: more members cost writes and tolerate little more (etcd.io/docs, FAQ)."""
+
+
+def shared_endpoint(settings: Settings) -> Iterator[Problem]:
+    """Several control planes are one API server only behind an address that none of them owns."""
+    count = len(settings.control_planes)
+    if count > MOST_CONTROL_PLANES:
+        yield Problem(
+            "nodes",
+            list(settings.control_planes),
+            f"at most {MOST_CONTROL_PLANES} control planes (there are {count})",
+            "make the others workers",
+        )
+    if count > 1 and not settings.shared_endpoint:
+        kinds = {node.machine for node in settings.control_planes.values()}
+        key, value, remedy = _SHARED_BY_KIND[frozenset(kinds)]
+        yield Problem(
+            key,
+            value,
+            f"an address of the API server that outlives each of the {count} control planes",
+            remedy,
+        )
+
+
+_SHARED_BY_KIND: Mapping[frozenset[str | None], tuple[str, object, str]] = {
+    frozenset({"existing"}): (
+        "apiVirtualAddress",
+        "",
+        "set apiVirtualAddress to a free address of nodeCidr, or apiEndpoint to a name of your own",
+    ),
+    frozenset({"hetzner"}): (
+        "hetzner.apiLoadBalancer",
+        False,
+        "set hetzner.apiLoadBalancer to true, or apiEndpoint to a name of your own",
+    ),
+    frozenset({"existing", "hetzner"}): (
+        "apiEndpoint",
+        "",
+        "set apiEndpoint to a name or address of your own that leads to all of them",
+    ),
+}
+
+
+def virtual_address(settings: Settings) -> Iterator[Problem]:
+    """The control planes announce it themselves: it has to be of their network, and nobody else's."""
+    address, key = settings.api_virtual_address, "apiVirtualAddress"
+    if address is None:
+        return
+    others = [k for k, v in (("apiEndpoint", settings.api_endpoint),
+                             ("hetzner.apiLoadBalancer", settings.api_balancer_address)) if v]  # fmt: skip
+    if others:
+        yield Problem(key, str(address), f"no {others[0]} beside it", "remove one of the two")
+    servers = [n for n, node in settings.control_planes.items() if node.machine == "hetzner"]
+    if servers:
+        yield Problem(
+            key,
+            str(address),
+            f"control planes on existing hosts: Hetzner's servers ({', '.join(servers)}) share no segment "
+            "on which an address could move",
+            "set hetzner.apiLoadBalancer to true instead",
+        )
+    owner = next((n for n, node in settings.nodes.items() if address in node.addresses), None)
+    pool = next((str(p) for p in settings.load_balancer_pools if address in p), None)
+    network = settings.node_cidr
+    if address not in network or address in (network[0], network[-1]) or owner or pool:
+        taken = (
+            f" (it is of {f'node {owner}' if owner else f'pool {pool}'})" if owner or pool else ""
+        )
+        yield Problem(
+            key,
+            str(address),
+            f"a free address of nodeCidr ({network}){taken}",
+            "choose one that no node and no pool of loadBalancerPools has",
         )
 
 
@@ -492,6 +569,8 @@ RULES: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     pool_size,
     node_addresses,
     node_count,
+    shared_endpoint,
+    virtual_address,
     host_keys,
     kubernetes_version,
     open_networks,

@@ -12,12 +12,15 @@ checked; what goes to stdin is never printed when a command fails; a failed crea
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pulumi
-from pulumi_command import remote
+from pulumi_command import local, remote
 
 from cluster.machines import Machine
 
@@ -27,6 +30,9 @@ REMOTE_HOME = ".own-kubernetes"
 
 INSTALLED = "/usr/local/lib/own-kubernetes"
 """Where ``run.sh`` puts the scripts, to run them from there; a new server is given some of them there."""
+
+PYTHON = ".venv/bin/python"
+"""What runs this program, from the project's folder (``runtime.options.virtualenv`` in Pulumi.yaml)."""
 
 PER_DIAL_SECONDS = 10
 FIRST_PAUSE_SECONDS = 0.1
@@ -41,10 +47,13 @@ class Host(pulumi.ComponentResource):
         name: the node's name.
         machine: the machine.
         timeout_seconds: bound on reaching the machine, for each command.
+        remove_packages: an existing host loses, at the end, the packages that it did not have before.
 
     Attributes:
         machine: the machine.
         host_key: the SSH host key that all phases check.
+        carrier: the resource whose deletion is the end of all that was done on the machine: the cloud
+            server or, of a host that stays, what gives it back. Nothing else is undone one by one.
     """
 
     def __init__(
@@ -52,6 +61,8 @@ class Host(pulumi.ComponentResource):
         name: str,
         machine: Machine,
         timeout_seconds: int,
+        *,
+        remove_packages: bool = True,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:remote:Host", name, None, opts)
@@ -62,8 +73,10 @@ class Host(pulumi.ComponentResource):
         )
         bound = f"{timeout_seconds}s"
         first = _connection(machine, machine.host_key, timeout_seconds)
-        trusted = self._trust(first) if machine.first_contact else None
-        self.host_key: pulumi.Input[str] = trusted.stdout if trusted else machine.host_key
+        self.host_key: pulumi.Input[str] = machine.host_key
+        self.carrier = machine.carrier or self._end(remove_packages)
+        if machine.first_contact:
+            self.host_key = self._trust(first).stdout
         self._connection = _connection(machine, self.host_key, timeout_seconds)
         self.scripts = remote.CopyToRemote(
             f"{name}-scripts",
@@ -75,14 +88,45 @@ class Host(pulumi.ComponentResource):
             triggers=[self.host_key],
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=list(machine.after),
-                deleted_with=machine.carrier,
+                depends_on=[self.carrier, *machine.after],
+                deleted_with=self.carrier,
                 hooks=self._hooks,
                 # The first to reach the host: bounds dials that hang, as retries alone do not.
                 custom_timeouts=pulumi.CustomTimeouts(create=bound, update=bound),
             ),
         )
         self.register_outputs({})
+
+    @property
+    def way_in(self) -> pulumi.Output[dict[str, Any]]:
+        """What ``cluster.parting`` needs to reach the host; a secret."""
+        machine = self.machine
+        return pulumi.Output.all(
+            name=machine.name,
+            address=machine.address,
+            port=machine.port,
+            user=machine.user,
+            host_key=self.host_key,
+            private_key=machine.private_key,
+        )
+
+    def _end(self, remove_packages: bool) -> local.Command:
+        """Gives a host back: out of its cluster, and as it was found.
+
+        Run from here and not by ``remote.Command``, whose delete fails for ever when a host does not
+        answer any more.
+        """
+        words = ["restore", f"REMOVE_PACKAGES={str(remove_packages).lower()}"]
+        leave, restore = self.line(["leave"]), self.line(words)
+        undo = f"{{ {leave} && {restore} && rm -rf {REMOTE_HOME}; }} </dev/null"
+        # A host that was wiped has nothing to undo.
+        line = f"test ! -e {REMOTE_HOME}/scripts/run.sh || {undo}"
+        return at_the_end(
+            f"{self._name}-end",
+            "cluster.parting end",
+            stdin=parting_words({self: line}),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
 
     def _trust(self, connection: remote.ConnectionArgs) -> remote.Command:
         """The first contact with a new server, by the host key of its first boot, which ends there.
@@ -116,6 +160,7 @@ class Host(pulumi.ComponentResource):
         phase: str,
         values: Mapping[str, pulumi.Input[str]] | None = None,
         *,
+        name: str = "",
         stdin: pulumi.Input[str] | None = None,
         undo: Sequence[str] = (),
         secret: bool = False,
@@ -126,8 +171,9 @@ class Host(pulumi.ComponentResource):
         Args:
             phase: the script's name without ``.sh``.
             values: data that may be seen in state, previews and process lists.
+            name: the resource's, where it is not HOST-PHASE: for what any control plane could run.
             stdin: data that may be long, or secret (then an ``Output.secret``).
-            undo: phase and ``KEY=VALUE`` words to run when the resource is deleted.
+            undo: phase and ``KEY=VALUE`` words to run when the resource is deleted while its host stays.
             secret: the phase's output is a secret and is not logged.
             after: what has to be there first, besides the scripts.
 
@@ -135,7 +181,7 @@ class Host(pulumi.ComponentResource):
             The command; its ``stdout`` is the phase's result.
         """
         return remote.Command(
-            f"{self._name}-{phase}",
+            name or f"{self._name}-{phase}",
             connection=self._connection,
             create=self._create_line(phase, values or {}),
             delete=self._undo_line(undo) if undo else None,
@@ -145,7 +191,7 @@ class Host(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[self.scripts, *after],
-                deleted_with=self.machine.carrier,
+                deleted_with=self.carrier,
                 additional_secret_outputs=["stdout", "stderr"] if secret else None,
                 custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m", delete="15m"),
                 hooks=self._hooks,
@@ -156,21 +202,69 @@ class Host(pulumi.ComponentResource):
         self, phase: str, values: Mapping[str, pulumi.Input[str]]
     ) -> pulumi.Input[str]:
         def line(known: Mapping[str, str]) -> str:
-            return self._line([phase, *(f"{key}={value}" for key, value in known.items())])
+            return self.line([phase, *(f"{key}={value}" for key, value in known.items())])
 
         plain = {key: value for key, value in values.items() if isinstance(value, str)}
         return line(plain) if len(plain) == len(values) else pulumi.Output.all(**values).apply(line)
 
-    def _line(self, words: Sequence[str]) -> str:
+    def line(self, words: Sequence[str]) -> str:
+        """The shell line that runs a phase on this host."""
         sudo = [] if self.machine.user == "root" else ["sudo", "-n"]
         return shlex.join([*sudo, "bash", f"{REMOTE_HOME}/scripts/run.sh", *words])
 
     def _undo_line(self, words: Sequence[str]) -> str:
         """A host that was wiped has nothing to undo."""
-        line = f"{self._line(words)} </dev/null"
-        if words[0] == "restore":
-            line = f"{{ {line} && rm -rf {REMOTE_HOME}; }}"
-        return f"test ! -e {REMOTE_HOME}/scripts/run.sh || {line}"
+        return f"test ! -e {REMOTE_HOME}/scripts/run.sh || {self.line(words)} </dev/null"
+
+
+def at_the_end(
+    name: str,
+    module: pulumi.Input[str],
+    *,
+    stdin: pulumi.Input[str] | None = None,
+    environment: Mapping[str, pulumi.Input[str]] | None = None,
+    triggers: Sequence[pulumi.Input[str]] | None = None,
+    opts: pulumi.ResourceOptions,
+) -> local.Command:
+    """A command of this program that does its work when the resource is deleted.
+
+    Args:
+        name: the resource's name.
+        module: the module and its arguments, which may be seen in state and process lists.
+        stdin: secrets for it.
+        environment: likewise.
+        triggers: what makes another of the command.
+        opts: the resource's options.
+    """
+    return local.Command(
+        name,
+        create="true",
+        delete=pulumi.Output.format("{} -m {}", PYTHON, module),
+        stdin=stdin,
+        environment=environment,
+        logging=local.Logging.STDERR if stdin else None,
+        add_previous_output_in_env=False,
+        triggers=list(triggers) if triggers else None,
+        opts=opts,
+    )
+
+
+def parting_words(lines: Mapping[Host, str]) -> pulumi.Output[str]:
+    """stdin of ``cluster.parting``: hosts to try in this order, each with its line; a secret."""
+    hosts = [
+        host.way_in.apply(lambda way, line=line: {**way, "line": line})  # type: ignore[misc]
+        for host, line in lines.items()
+    ]
+    return pulumi.Output.secret(pulumi.Output.json_dumps(hosts))
+
+
+@functools.cache
+def scripts_digest() -> str:
+    """Of all host scripts: in a phase's line it brings those installed on a host up to date."""
+    digest = hashlib.sha256()
+    for script in sorted(SCRIPTS.iterdir()):
+        digest.update(script.name.encode() + b"\0" + script.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def dial_retries(timeout_seconds: int) -> int:

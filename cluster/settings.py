@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -218,6 +219,9 @@ def _taint(value: Any) -> str:
 Network = Annotated[IPv4Network, BeforeValidator(_ipv4_network)]
 AnyNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Address = Annotated[IPv4Address, BeforeValidator(_ipv4_address)]
+OptionalAddress = Annotated[
+    IPv4Address | None, BeforeValidator(lambda v: _ipv4_address(v) if v else None)
+]
 Name = Annotated[str, BeforeValidator(_name)]
 PoolName = Annotated[str, BeforeValidator(_pool_name)]
 Host = Annotated[str, BeforeValidator(_host)]
@@ -280,6 +284,11 @@ class NodeSettings(_Section):
         known = [self.private_address] if self.private_address else []
         public = self.address if self.address and is_ipv4(self.address) else None
         return [*known, IPv4Address(public)] if public else known
+
+    @property
+    def keeps_pods_away(self) -> bool:
+        """Whether it takes only pods that tolerate its taints; ``PreferNoSchedule`` is but a wish."""
+        return any(not taint.endswith(":PreferNoSchedule") for taint in self.taints)
 
 
 class PoolSettings(_Section):
@@ -375,6 +384,7 @@ class Settings(_Section):
     service_cidr: Network
     node_cidr: Network
     api_endpoint: Endpoint
+    api_virtual_address: OptionalAddress
     admin_cidrs: list[AnyNetwork]
     open_to_world: bool
     load_balancer_pools: list[Pool]
@@ -384,6 +394,10 @@ class Settings(_Section):
     hello_image: str
     hello_replicas: Annotated[int, Field(ge=1, le=100)]
     schedule_on_control_planes: bool
+    even_control_planes: bool
+    drain_timeout_seconds: Annotated[int, Field(ge=10, le=3600)]
+    certificate_renewal: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{0,64}$")]
+    workers_at_once: Annotated[int, Field(ge=0, le=100)]
     pre_pull_images: bool
     remove_packages: bool
     kubelet: dict[str, Any]
@@ -418,6 +432,14 @@ class Settings(_Section):
         return self.nodes if self.schedule_on_control_planes else self.workers
 
     @property
+    def has_spare_node(self) -> bool:
+        """Whether pods have another node to go to while theirs is drained.
+
+        Nodes that keep pods away with a taint are none: pods of this program tolerate none.
+        """
+        return sum(not node.keeps_pods_away for node in self.takes_workloads.values()) > 1
+
+    @property
     def server_cidr(self) -> IPv4Network:
         """The servers' subnet, which is their part of the nodes' network."""
         return self.hetzner.subnet_cidr or self.node_cidr
@@ -434,13 +456,21 @@ class Settings(_Section):
         return int(self.kubernetes_version.split(".")[1])
 
     @property
+    def shared_endpoint(self) -> str:
+        """``host[:port]`` that leads to whichever control plane is well; nothing if there is none such."""
+        return self.api_endpoint or str(self.api_virtual_address or self.api_balancer_address or "")
+
+    @property
     def endpoint(self) -> str:
         """``host:port`` of the API server as the nodes know it."""
         first = next(iter(self.control_planes.values())).internal_address
-        host, _, port = (self.api_endpoint or str(self.api_balancer_address or first)).partition(
-            ":"
-        )
+        host, _, port = (self.shared_endpoint or str(first)).partition(":")
         return f"{host}:{port or API_PORT}"
+
+    @property
+    def worker_batch(self) -> int:
+        """How many workers an upgrade takes out at the same time; a tenth of them unless it is set."""
+        return self.workers_at_once or max(1, math.ceil(len(self.workers) / 10))
 
 
 API_PORT = 6443

@@ -1,4 +1,8 @@
-"""Hello world: a Deployment under the ``restricted`` pod security level, a Service, an Ingress."""
+"""Hello world: a Deployment under the ``restricted`` pod security level, a Service, an Ingress.
+
+No request is lost while its pods are drained or replaced: a new pod is ready before an old one is told to
+end, and that one serves on until the ingress and every kube-proxy know.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,16 @@ NAMESPACE = "hello-world"
 LABELS = {"app.kubernetes.io/name": "hello-world"}
 CONTAINER_PORT = 8080
 """Where the image listens; the Service's port 80 leads there."""
+
+WITHDRAWAL_SECONDS = 10
+"""How long a pod serves on after it was told to end.
+
+By then the ingress has to have another configuration and every kube-proxy other rules: an image may end
+at once when it is told to, with what is open. That takes a second or two, more on a busy machine.
+"""
+
+GRACE_SECONDS = WITHDRAWAL_SECONDS + 30
+"""Until the kubelet kills a pod: after that time requests get the usual 30 s to finish."""
 
 
 class HelloWorld(pulumi.ComponentResource):
@@ -56,10 +70,19 @@ class HelloWorld(pulumi.ComponentResource):
             spec={
                 "replicas": settings.hello_replicas,
                 "selector": {"match_labels": LABELS},
+                "strategy": {"type": "RollingUpdate", "rolling_update": {"max_unavailable": 0}},
                 "template": {"metadata": {"labels": LABELS}, "spec": _pod(settings.hello_image)},
             },
             opts=access.options(self, [namespace, *access.workers]),
         )
+        if settings.hello_replicas > 1 and settings.has_spare_node:
+            # Only then: a drain would wait for a pod that has nowhere to go.
+            k8s.policy.v1.PodDisruptionBudget(
+                f"{name}-budget",
+                metadata=metadata,
+                spec=BUDGET,
+                opts=access.options(self, [namespace]),
+            )
         service = k8s.core.v1.Service(
             f"{name}-service",
             metadata=metadata,
@@ -88,6 +111,14 @@ class HelloWorld(pulumi.ComponentResource):
         self.register_outputs({})
 
 
+BUDGET: Any = {
+    "max_unavailable": 1,
+    "selector": {"match_labels": LABELS},
+    # Else a pod that never gets ready would keep its node from being drained.
+    "unhealthy_pod_eviction_policy": "AlwaysAllow",
+}
+
+
 def _first_address(status: Any) -> str | None:
     """The address that a Service or Ingress was given, once it has one."""
     balancer = status.load_balancer if status else None
@@ -105,6 +136,7 @@ def _rule(host: str) -> Any:
 def _pod(image: str) -> Any:
     return {
         "automount_service_account_token": False,
+        "termination_grace_period_seconds": GRACE_SECONDS,
         "topology_spread_constraints": [
             {
                 "max_skew": 1,
@@ -128,6 +160,8 @@ def _pod(image: str) -> Any:
                     "http_get": {"path": "/", "port": CONTAINER_PORT},
                     "period_seconds": 2,
                 },
+                # The kubelet's own sleep: on by default since Kubernetes 1.30 (KEP-3960).
+                "lifecycle": {"pre_stop": {"sleep": {"seconds": WITHDRAWAL_SECONDS}}},
                 "resources": {
                     "requests": {"cpu": "10m", "memory": "16Mi"},
                     "limits": {"memory": "64Mi"},

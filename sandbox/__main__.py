@@ -7,30 +7,40 @@ import os
 import sys
 from collections.abc import Callable
 
-from sandbox import dev, machines, mirror
+from cluster.status import show
+from sandbox import dev, machines, mirror, site
 
 
 def main() -> int:
     """Run one command; errors are told in one line, without a traceback."""
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
     parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("--stack", choices=dev.STACKS, default=dev.STACK, help="for up")
+    parser.add_argument(
+        "--stack",
+        choices=dev.STACKS,
+        default=dev.STACK,
+        help="for up; the others take what is there",
+    )
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("error: the sandbox makes machines and networks: run it as root", file=sys.stderr)
         return 1
     try:
-        COMMANDS[arguments.command](arguments.stack)
+        outcome = COMMANDS[arguments.command](arguments.stack)
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
+    return outcome if isinstance(outcome, int) else 0
 
 
-def status() -> None:
-    """What runs now."""
+def status() -> int:
+    """What runs now, and how the cluster is, if one was made; returns the exit code."""
     print(f"machines: {', '.join(machines.running()) or 'none'}")
     print(f"mirror:   {mirror.status()}")
+    if not site.KUBECONFIG.exists():
+        return 0
+    print()
+    return show(site.KUBECONFIG.read_text())
 
 
 COMMANDS: dict[str, Callable[[str], object]] = {

@@ -11,15 +11,15 @@ from typing import Any
 
 import yaml
 
-from sandbox import cloud, engine, machines, mirror, site
+from sandbox import cloud, engine, ha, machines, mirror, site
 from sandbox.engine import stackfile
 
 Log = Callable[[str], None]
 
 STACK = "dev"
-"""Existing hosts; the other one, on servers of the stand-in for Hetzner Cloud, is ``cloud.STACK``."""
+"""Three existing hosts; see ``cloud`` and ``ha`` for the others."""
 
-STACKS = (STACK, cloud.STACK)
+STACKS = (STACK, cloud.STACK, ha.STACK)
 PAGE_SECONDS = 60
 """How long the page may take to answer once everything is there (ARP, readiness)."""
 
@@ -60,10 +60,7 @@ def up(log: Log = print, stack: str = STACK) -> dict[str, Any]:
         RuntimeError: the page does not answer as it should.
     """
     began = time.monotonic()
-    if stack == STACK:
-        start_site(log)
-    else:
-        cloud.start_site(log)
+    {STACK: start_site, cloud.STACK: cloud.start_site, ha.STACK: ha.start_site}[stack](log)
     outputs = _engine(stack, log).up(log)
     _write_kubeconfig(outputs["kubeconfig"])
     page = fetch_page(outputs["ingressAddress"], host_of(outputs))
@@ -93,7 +90,8 @@ def down(log: Log = print) -> None:
 
 
 def _engine(stack: str, log: Log) -> engine.Engine:
-    file = cloud.stack_file() if stack == cloud.STACK else None
+    files = {cloud.STACK: cloud.stack_file, ha.STACK: ha.stack_file}
+    file = files[stack]() if stack in files else None
     return engine.choose(log, stack=stack, stack_file=file)
 
 

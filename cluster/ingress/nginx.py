@@ -2,9 +2,22 @@
 
 Not the community's ingress-nginx, which gets no fixes any more (since March 2026).
 
-On Hetzner one controller runs on each node that takes workloads, and a node hands what it gets to its own
-controller only: pages see their visitors' addresses, and a node without a controller that is ready fails
-the health checks of whatever sends it traffic.
+**On a layer-2 network** two controllers run on different nodes, or one where there is no second node to go
+to. Any node hands what it gets to any controller (``externalTrafficPolicy: Cluster``), so the Service's
+address stays where it is announced while controllers move. With ``Local``, the chart's own, MetalLB announces
+only from nodes that have a controller (metallb.io/usage, "Traffic policies"): a drain would move the
+address, and break what is open. The price: pages and logs see the address of the node that handed a
+request on, not its visitor's. A node is drained without losing a request, as the disruption budget keeps a
+controller from being evicted before the other one is ready.
+
+**On Hetzner** one controller runs on each node that takes workloads, and a node hands what it gets to its
+own controller only: pages see their visitors' addresses, and a node without a controller that is ready
+fails the health checks of whatever sends it traffic. Drains pass over a daemonset's pods.
+
+Everywhere a controller that is told to end serves on until nobody sends it anything.
+
+The values are keys of the chart from 1.3.2 to 2.6, as a chart passes over unknown ones in silence.
+``affinity`` spreads, as 1.3.2's schema takes ``topologySpreadConstraints``, which is a list, for an object.
 """
 
 from __future__ import annotations
@@ -19,11 +32,22 @@ from cluster.charts import chart_source
 from cluster.settings import Settings
 
 NAMESPACE = "nginx-ingress"
+RELEASE = "nginx-ingress"
 CLASS = "nginx"
 
 HTTP_NODE_PORT = 30080
 HTTPS_NODE_PORT = 30443
 """Where a load balancer of Hetzner's reaches the controller on every node."""
+
+WITHDRAWAL_SECONDS = 15
+"""How long a controller serves on after it was told to end.
+
+By then every kube-proxy has to have left it out: nginx begins its end by closing its ports. That takes a
+second or two, more on a busy machine. A floating IP is assigned anew after three looks in 6 s.
+"""
+
+GRACE_SECONDS = WITHDRAWAL_SECONDS + 30
+"""Until the kubelet kills a controller: after that time requests get the usual 30 s to finish."""
 
 PROXY_CONNECT_TIMEOUT = "3s"
 """When the next pod is tried; nginx' own bound is 60 s.
@@ -63,7 +87,7 @@ class NginxIngress(pulumi.ComponentResource):
         )
         self.release = k8s.helm.v3.Release(
             f"{name}-release",
-            name="nginx-ingress",
+            name=RELEASE,
             namespace=NAMESPACE,
             values={
                 "controller": {
@@ -71,6 +95,10 @@ class NginxIngress(pulumi.ComponentResource):
                     "reportIngressStatus": {"enable": True},
                     # The chart reports to its vendor unless told not to.
                     "telemetryReporting": {"enable": False},
+                    "config": {"entries": _entries(settings, address)},
+                    "terminationGracePeriodSeconds": GRACE_SECONDS,
+                    # The kubelet's own sleep: on by default since Kubernetes 1.30 (KEP-3960).
+                    "lifecycle": {"preStop": {"sleep": {"seconds": WITHDRAWAL_SECONDS}}},
                     **_entry(settings, address),
                 }
             },
@@ -87,19 +115,51 @@ class NginxIngress(pulumi.ComponentResource):
         self.register_outputs({})
 
 
+def _entries(
+    settings: Settings, address: pulumi.Output[str] | None
+) -> dict[str, pulumi.Input[str]]:
+    """The entries of the controller's ConfigMap."""
+    entries: dict[str, pulumi.Input[str]] = {"proxy-connect-timeout": PROXY_CONNECT_TIMEOUT}
+    if settings.entry == "load-balancer" and address is not None:
+        # Else the Ingress never gets an address, and waits for one.
+        entries["external-status-address"] = address
+    return entries
+
+
 def _entry(settings: Settings, address: pulumi.Output[str] | None) -> dict[str, Any]:
-    """The controller's values for the way in; in a layer-2 network the chart's own are right."""
+    """Where controllers run, and the Service before them."""
     if settings.entry == "layer2":
-        return {}
+        return {"service": {"externalTrafficPolicy": "Cluster"}, **_replicas(settings)}
     assert address is not None, "on Hetzner the address is made before the cluster"
-    entries: dict[str, Any] = {"proxy-connect-timeout": PROXY_CONNECT_TIMEOUT}
     service: dict[str, Any] = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
     if settings.entry == "floating-ips":
         service["annotations"] = {"metallb.io/loadBalancerIPs": address}
     else:
-        # Else the Ingress never gets an address, and waits for one.
-        entries["external-status-address"] = address
         service["type"] = "NodePort"
         service["httpPort"] = {"nodePort": HTTP_NODE_PORT}
         service["httpsPort"] = {"nodePort": HTTPS_NODE_PORT}
-    return {"kind": "daemonset", "service": service, "config": {"entries": entries}}
+    return {"kind": "daemonset", "service": service}
+
+
+def _replicas(settings: Settings) -> dict[str, Any]:
+    """Two controllers, apart and never both away; one where a budget would only make drains hang."""
+    if not settings.has_spare_node:
+        return {"replicaCount": 1}
+    return {
+        "replicaCount": 2,
+        "podDisruptionBudget": {"enabled": True, "maxUnavailable": 1},
+        "affinity": {"podAntiAffinity": {_SOFTLY: [_NOT_WITH_THE_OTHER]}},
+    }
+
+
+_SOFTLY = "preferredDuringSchedulingIgnoredDuringExecution"
+"""While one of two nodes is drained, both controllers have to fit on the other."""
+
+_NOT_WITH_THE_OTHER: dict[str, Any] = {
+    "weight": 100,
+    "podAffinityTerm": {
+        "topologyKey": "kubernetes.io/hostname",
+        # Of the chart's labels the one that is made of the release's name, which is given here.
+        "labelSelector": {"matchLabels": {"app.kubernetes.io/instance": RELEASE}},
+    },
+}

@@ -29,7 +29,8 @@ class Machine:
         carrier: the resource whose deletion takes the machine with it (a cloud server), or None
             for a host that stays.
         provider_id: what the cloud knows the machine by (``hcloud://42``), for the kubelet.
-        after: what has to be there before the machine is dialled (its private network).
+        after: what has to be there before the machine is dialled (its private network), and stays until all
+            that was done on it has ended.
     """
 
     name: str

@@ -61,7 +61,8 @@ class FloatingMover(pulumi.ComponentResource):
             ready moves to the first that is.
 
     Attributes:
-        command: the phase that installs the service and waits for the first assignment.
+        commands: the phases that install the service, one on each control plane, and wait for the first
+            assignment.
     """
 
     def __init__(
@@ -77,22 +78,26 @@ class FloatingMover(pulumi.ComponentResource):
         super().__init__("own-kubernetes:network:FloatingMover", name, None, opts)
         settings = stack.settings
         carriers = [node for node in settings.hetzner_nodes if node in settings.takes_workloads]
-        self.command = nodes.control_host.run(
-            "floating",
-            {
-                "ENDPOINT": stack.hetzner_endpoint,
-                "FLOATING_IPS": _listed((ip.id, ip.address) for ip in floating_ips),
-                "NODES": _listed(
-                    (node, servers[node], str(settings.nodes[node].internal_address))
-                    for node in carriers
-                ),
-                # A new version of the program restarts the service with its new script.
-                "SCRIPT": hashlib.sha256(MOVER.read_bytes()).hexdigest()[:12],
-            },
-            stdin=pulumi.Output.secret(stack.hetzner_token),
-            undo=["floating", "REMOVE=true"],
-            after=[nodes.control_plane, *nodes.joined.values(), *after],
-        )
+        values: dict[str, pulumi.Input[str]] = {
+            "ENDPOINT": stack.hetzner_endpoint,
+            "FLOATING_IPS": _listed((ip.id, ip.address) for ip in floating_ips),
+            "NODES": _listed(
+                (node, servers[node], str(settings.nodes[node].internal_address))
+                for node in carriers
+            ),
+            # A new version of the program restarts the service with its new script.
+            "SCRIPT": hashlib.sha256(MOVER.read_bytes()).hexdigest()[:12],
+        }
+        self.commands = [
+            host.run(
+                "floating",
+                values,
+                stdin=pulumi.Output.secret(stack.hetzner_token),
+                undo=["floating", "REMOVE=true"],
+                after=[*nodes.joined.values(), *after],
+            )
+            for host in nodes.control_hosts
+        ]
         self.register_outputs({})
 
 

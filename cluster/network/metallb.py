@@ -20,7 +20,7 @@ import pulumi_kubernetes as k8s
 from cluster import versions
 from cluster.access import ApiAccess
 from cluster.charts import chart_source
-from cluster.nodes import Nodes, decoded
+from cluster.nodes import Nodes
 from cluster.settings import Settings
 
 NAMESPACE = "metallb-system"
@@ -90,7 +90,7 @@ class MetalLB(pulumi.ComponentResource):
         memberlist = k8s.core.v1.Secret(
             f"{name}-memberlist",
             metadata={"name": "metallb-memberlist", "namespace": NAMESPACE},
-            string_data={"secretkey": decoded(nodes.access, "memberlistKey")},
+            string_data={"secretkey": nodes.keys.derived("metallb memberlist")},
             opts=access.options(self, [namespace]),
         )
         release = k8s.helm.v3.Release(
@@ -104,7 +104,7 @@ class MetalLB(pulumi.ComponentResource):
             ),
             opts=access.options(self, [memberlist, *access.workers]),
         )
-        webhook = nodes.control_host.run("webhook", after=[release])
+        webhook = nodes.control_host.run("webhook", name=f"{name}-webhook", after=[release])
         self.pool = k8s.apiextensions.CustomResource(
             f"{name}-pool",
             api_version="metallb.io/v1beta1",

@@ -1,8 +1,12 @@
-"""kubeadm nodes: hosts prepared side by side, a control plane initialised, workers joined.
+"""kubeadm nodes: hosts prepared side by side, control planes one by one, workers joined in parallel.
 
-Preparation and joining are separate commands so that workers prepare while the control plane initialises.
-What reads the control plane's secrets (``access``) is a command of its own whose inputs never change: an
-edit to the control plane leaves kubeconfig and join key known in a preview.
+Preparation and joining are separate commands so that all hosts prepare while the first control plane is made.
+No control plane is special: which one makes the cluster is settled on the hosts (``control-plane.sh``), and
+whoever joins, is upgraded or leaves asks any that is well. Upgrades are commands of their own, so that they can
+be ordered, one control plane after the other and then workers in batches, while joins are not.
+
+Where the order comes from: KubeOne upgrades the leader first and then the others one by one; k0sctl drains a
+tenth of the workers at a time.
 """
 
 from __future__ import annotations
@@ -10,15 +14,20 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pulumi
-from pulumi_command import remote
+import yaml
+from cryptography import x509
+from pulumi_command import local, remote
 
 from cluster.machines import Machine
 from cluster.nodes.files import envelope, host_files
-from cluster.remote import Host
+from cluster.nodes.keys import ClusterKeys
+from cluster.nodes.kubeadm import settings_digest
+from cluster.remote import Host, at_the_end, parting_words, scripts_digest
 from cluster.settings import Role, Settings
 from cluster.versions import CONTAINERD
 
@@ -33,11 +42,11 @@ class Nodes(pulumi.ComponentResource):
         root: the project's folder, where paths in settings start.
 
     Attributes:
-        control_plane: the command that carries the control plane; what lives in the cluster is
-            deleted with it.
-        control_host: the host to run cluster-side phases on.
-        access: kubeconfig and join key, as a secret JSON object.
-        joined: the workers' join commands, by node name.
+        keys: secrets of the cluster, and its anchor: what lives in the cluster is deleted with it.
+        joined: what made each node a member, by its name, control planes among them.
+        control_plane: the first of these that is a control plane: from then on the API answers.
+        control_hosts: the control planes' hosts, in the stack file's order.
+        access: the kubeconfig, as a secret JSON object.
     """
 
     def __init__(
@@ -50,95 +59,219 @@ class Nodes(pulumi.ComponentResource):
     ) -> None:
         super().__init__("own-kubernetes:nodes:Nodes", name, None, opts)
         self._settings = settings
-        control_planes = {n: m for n, m in machines.items() if m.role == "control-plane"}
-        hosts = {n: self._host(m) for n, m in machines.items()}
-        files = {n: host_files(settings, n, root) for n in machines}
-        prepared = {n: self._prepare(hosts[n], files[n]) for n in machines}
-
-        first = next(iter(control_planes))
-        self.control_host = hosts[first]
-        self.control_plane = self._initialise(hosts[first], files[first], prepared[first])
-        self.access = pulumi.Output.json_loads(
-            hosts[first].run("access", secret=True, after=[self.control_plane]).stdout
-        )
-        self.joined = {
-            n: self._join(hosts[n], files[n], prepared[n])
-            for n, machine in machines.items()
-            if machine.role == "worker"
-        }
+        self.keys = ClusterKeys("cluster", pulumi.ResourceOptions(parent=self))
+        self._hosts = {n: self._host(m) for n, m in machines.items()}
+        self._files = {n: host_files(settings, n, root) for n in machines}
+        self._prepared = {n: self._prepare(n) for n in machines}
+        self.control_hosts = [self._hosts[n] for n in settings.control_planes]
+        self.joined: dict[str, remote.Command] = {}
+        self._upgraded: dict[str, remote.Command] = {}
+        self._join_all()
+        self._upgrade_all()
+        self._let_leave()
+        self.access = self._read_access()
         self.register_outputs({})
+
+    @property
+    def control_plane(self) -> remote.Command:
+        """What the API is there after."""
+        return self.joined[self.control_hosts[0].machine.name]
+
+    @property
+    def control_host(self) -> Host:
+        """A host to run phases on that any control plane could run."""
+        return self.control_hosts[0]
+
+    def workers(self) -> list[pulumi.Resource]:
+        """What made nodes that pods run on."""
+        return [self.joined[name] for name in self._settings.takes_workloads]
 
     def _host(self, machine: Machine) -> Host:
         return Host(
             machine.name,
             machine,
             self._settings.ssh_timeout_seconds,
-            pulumi.ResourceOptions(parent=self),
+            remove_packages=self._settings.remove_packages,
+            opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _prepare(self, host: Host, files: Mapping[str, str]) -> remote.Command:
-        remove = str(self._settings.remove_packages).lower()
+    def _prepare(self, name: str) -> remote.Command:
+        host = self._hosts[name]
         return host.run(
             "prepare",
             prepare_values(self._settings, host.machine.role),
-            stdin=envelope(files),
-            undo=_undo(host, "restore", f"REMOVE_PACKAGES={remove}"),
+            stdin=envelope(self._files[name]),
         )
 
-    def _initialise(
-        self, host: Host, files: Mapping[str, str], prepared: pulumi.Resource
-    ) -> remote.Command:
-        schedulable = str(self._settings.schedule_on_control_planes).lower()
-        return host.run(
-            "init",
-            {**self._node_values(host, files, "init.yaml"), "SCHEDULABLE": schedulable},
-            undo=_undo(host, "leave"),
-            after=[prepared],
-        )
+    # In
 
-    def _join(
-        self, host: Host, files: Mapping[str, str], prepared: pulumi.Resource
-    ) -> remote.Command:
-        return host.run(
-            "join",
-            self._node_values(host, files, "join.yaml"),
-            # What it takes to ask a control plane for a token: its host key, then the key to log in.
-            stdin=pulumi.Output.format(
-                "{}\n{}", known_host(self.control_host), decoded(self.access, "joinKey")
-            ),
-            undo=_undo(host, "leave"),
-            after=[prepared, self.control_plane],
-        )
+    def _join_all(self) -> None:
+        """etcd takes one new member at a time; workers need one control plane that is there."""
+        before: list[pulumi.Resource] = []
+        for name in self._settings.control_planes:
+            self.joined[name] = self._join(name, "control-plane", before)
+            before = [self.joined[name]]
+        for name in self._settings.workers:
+            self.joined[name] = self._join(name, "join", [self.control_plane])
 
-    def _node_values(
-        self, host: Host, files: Mapping[str, str], config: str
-    ) -> dict[str, pulumi.Input[str]]:
-        """Data of init and join; the digest makes a changed kubeadm configuration run them again."""
-        text = next(text for path, text in files.items() if path.endswith(f"/{config}"))
+    def _join(self, name: str, phase: str, after: Sequence[pulumi.Resource]) -> remote.Command:
+        host, files = self._hosts[name], self._files[name]
         provider_id = host.machine.provider_id
-        return {
-            "KUBERNETES_VERSION": self._settings.kubernetes_version,
+        values: dict[str, pulumi.Input[str]] = {
             "CLUSTER": self._settings.cluster_name,
-            "NODE": host.machine.name,
-            "CONFIG_DIGEST": hashlib.sha256(text.encode()).hexdigest()[:12],
-            **({"PROVIDER_ID": provider_id} if provider_id else {}),
+            "NODE": name,
+            # A changed kubeadm configuration runs the phase again.
+            "CONFIG_DIGEST": _digest(files),
         }
+        if provider_id:
+            values["PROVIDER_ID"] = provider_id
+        if phase == "control-plane":
+            values["SCHEDULABLE"] = str(self._settings.schedule_on_control_planes).lower()
+            # Other hosts ask for what the installed scripts do.
+            values["SCRIPTS"] = scripts_digest()
+        return host.run(
+            phase,
+            values,
+            name=f"{name}-join",
+            stdin=self._peers(host.machine.role),
+            after=[self._prepared[name], *after],
+        )
+
+    def _peers(self, role: Role) -> pulumi.Output[str]:
+        """stdin of phases that ask control planes: who they are, and the key for it (``peers.sh``)."""
+        admitted: pulumi.Input[str] = self.keys.admitted if role == "control-plane" else ""
+        hosts = [_peer(host) for host in self.control_hosts]
+        return pulumi.Output.concat(*hosts, admitted, self.keys.private(role))
+
+    # Up
+
+    def _upgrade_all(self) -> None:
+        """A chain of control planes, then chains of workers, as many as may be out at the same time.
+
+        On a new cluster each finds nothing to do.
+        """
+        settings = self._settings
+        after: list[pulumi.Resource] = []
+        for name in settings.control_planes:
+            after = [self._upgrade(name, after)]
+        chains: list[list[pulumi.Resource]] = [after] * settings.worker_batch
+        for number, name in enumerate(settings.workers):
+            place = number % settings.worker_batch
+            chains[place] = [self._upgrade(name, chains[place])]
+
+    def _upgrade(self, name: str, after: Sequence[pulumi.Resource]) -> remote.Command:
+        host, settings = self._hosts[name], self._settings
+        self._upgraded[name] = host.run(
+            "upgrade",
+            {
+                "KUBERNETES_VERSION": settings.kubernetes_version,
+                "CLUSTER": settings.cluster_name,
+                "NODE": name,
+                "ROLE": host.machine.role,
+                "DRAIN_SECONDS": str(settings.drain_timeout_seconds),
+                "SETTINGS": settings_digest(settings),
+                **self._renewal(),
+            },
+            stdin=self._peers(host.machine.role),
+            after=[self.joined[name], *after],
+        )
+        return self._upgraded[name]
+
+    def _renewal(self) -> dict[str, str]:
+        word = self._settings.certificate_renewal
+        return {"RENEWAL": word} if word else {}
+
+    def _read_access(self) -> pulumi.Output[Any]:
+        """The kubeconfig, read anew only where certificates were renewed: else it is known in a preview."""
+        first = self.control_hosts[0]
+        renewed = [self._upgraded[first.machine.name]] if self._renewal() else []
+        after = [self.control_plane, *renewed]
+        read = first.run("access", self._renewal(), name="cluster-access", secret=True, after=after)
+        return pulumi.Output.json_loads(read.stdout)
+
+    @property
+    def certificates_expire(self) -> pulumi.Output[dict[str, str]]:
+        """When the first certificate of each control plane expires, and that of the kubeconfig (RFC 3339)."""
+        known: dict[str, pulumi.Input[str]] = {
+            name: self._upgraded[name].stdout.apply(str.strip)
+            for name in self._settings.control_planes
+        }
+        known["kubeconfig"] = pulumi.Output.unsecret(
+            decoded(self.access, "kubeconfig").apply(client_expiry)
+        )
+        return pulumi.Output.all(**known).apply(warned_of)
+
+    # Out
+
+    def _let_leave(self) -> None:
+        """Control planes leave one after the other, as they came: etcd must agree to each."""
+        before: list[pulumi.Resource] = []
+        for name in self.joined:
+            others = [h for h in self.control_hosts if h.machine.name != name]
+            if not others:
+                continue  # the only one
+            left = self._membership(name, others, before)
+            before = [left] if name in self._settings.control_planes else before
+
+    def _membership(
+        self, name: str, others: Sequence[Host], after: Sequence[pulumi.Resource]
+    ) -> local.Command:
+        """Deleted, it takes the node out of the cluster, which its host outlives by a moment.
+
+        On destroy nothing is taken out of a cluster that goes as a whole.
+        """
+        words = [f"NODE={name}", f"DRAIN_SECONDS={self._settings.drain_timeout_seconds}"]
+        return at_the_end(
+            f"{name}-membership",
+            "cluster.parting remove",
+            stdin=parting_words({host: host.line(["remove", *words]) for host in others}),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[self.joined[name], *after],
+                deleted_with=self.keys.anchor,
+                custom_timeouts=pulumi.CustomTimeouts(delete="90m"),
+            ),
+        )
 
 
-def _undo(host: Host, *words: str) -> Sequence[str]:
-    """On a host that stays. A server takes everything along, and must not be dialled when it is gone.
+def client_expiry(kubeconfig: str) -> str:
+    """When the certificate in a kubeconfig expires (RFC 3339); nothing where there is none in it."""
+    for entry in yaml.safe_load(kubeconfig).get("users", []):
+        if data := entry["user"].get("client-certificate-data"):
+            certificate = x509.load_pem_x509_certificate(base64.b64decode(data))
+            return certificate.not_valid_after_utc.isoformat().replace("+00:00", "Z")
+    return ""
 
-    The engine would: what waits for a replacement that failed is deleted once more in the next run,
-    ``deleted_with`` or not (seen with Pulumi 3.260).
-    """
-    return words if host.machine.carrier is None else ()
+
+WARN_DAYS = 30
 
 
-def known_host(host: Host) -> pulumi.Output[str]:
-    """A line of known_hosts; a port other than 22 goes with the address (sshd(8))."""
-    address, port = host.machine.internal_address, host.machine.port
-    place = address if port == 22 else f"[{address}]:{port}"
-    return pulumi.Output.format("{} {}", place, host.host_key)
+def warned_of(expiries: dict[str, str]) -> dict[str, str]:
+    """The same; warns of certificates that expire within 30 days, in a preview too."""
+    now = datetime.now(UTC)
+    for owner, text in expiries.items():
+        days = (datetime.fromisoformat(text) - now).days if text else WARN_DAYS
+        if days < WARN_DAYS:
+            pulumi.log.warn(
+                f"certificates of {owner} expire on {text} ({days} days from now). Remedy: set "
+                "certificateRenewal to today's date (any new word will do) and run `pulumi up`; an upgrade of "
+                "Kubernetes renews those of the control planes too."
+            )
+    return expiries
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    """Of kubeadm's configuration."""
+    texts = [
+        text for path, text in sorted(files.items()) if path.endswith(("/init.yaml", "/join.yaml"))
+    ]
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:12]
+
+
+def _peer(host: Host) -> pulumi.Output[str]:
+    machine = host.machine
+    words = (machine.name, machine.user, machine.internal_address, machine.port, host.host_key)
+    return pulumi.Output.format("host {} {} {} {} {}\n", *words)
 
 
 def prepare_values(settings: Settings, role: Role) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """The files a host gets, rendered from settings: pure functions, path to text.
 
 ``@ID@`` and ``@CODENAME@`` stand for the host's distribution, ``@PAUSE@`` for the pause image that kubeadm
-asks for: prepare.sh knows them, this program does not.
+asks for, ``@DEVICE@`` for an interface: prepare.sh knows them, this program does not.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
@@ -30,6 +31,16 @@ SYSCTLS = {
 def envelope(files: Mapping[str, str]) -> str:
     """The files as one text for prepare.sh's stdin: a ``#-- PATH`` line before each."""
     return "".join(f"#-- {path}\n{text.rstrip()}\n" for path, text in files.items())
+
+
+def unpacked(text: str) -> dict[str, str]:
+    """The files of an envelope, by path.
+
+    >>> unpacked(envelope({"/a": "1", "/b": "2"}))
+    {'/a': '1\\n', '/b': '2\\n'}
+    """
+    _, *parts = f"\n{text}".split("\n#-- ")
+    return {path: f"{body}\n" for path, _, body in (p.rstrip("\n").partition("\n") for p in parts)}
 
 
 def host_files(settings: Settings, name: str, root: Path) -> dict[str, str]:
@@ -58,15 +69,15 @@ def host_files(settings: Settings, name: str, root: Path) -> dict[str, str]:
         files[f"{CONFIG}/images"] = "\n".join(images)
     if rules := firewall(settings, name):
         files[f"{CONFIG}/firewall.nft"] = rules
+    files[f"{CONFIG}/join.yaml"] = kubeadm.join_config(settings, name)
+    files[f"{CONFIG}/discovery.yaml"] = kubeadm.discovery_config(settings)
+    files[f"{CONFIG}/upgrade.yaml"] = kubeadm.upgrade_config(settings)
     if node.role == "control-plane":
         files[f"{CONFIG}/init.yaml"] = kubeadm.init_config(settings, name)
-    else:
-        files[f"{CONFIG}/join.yaml"] = kubeadm.join_config(settings, name)
-        files[f"{CONFIG}/discovery.yaml"] = kubeadm.discovery_config(settings)
-        first = next(iter(settings.control_planes.values()))
-        files[f"{CONFIG}/control-plane"] = (
-            f"ssh://{first.user}@{first.internal_address}:{first.port}"
-        )
+        files[f"{CONFIG}/settings"] = kubeadm.settings_digest(settings)
+        if settings.api_virtual_address:
+            files[f"{CONFIG}/virtual-address"] = str(settings.api_virtual_address)
+            files[f"{CONFIG}/keepalived.conf"] = keepalived_config(settings, name)
     return files
 
 
@@ -153,6 +164,64 @@ def registry_hosts(settings: Settings) -> dict[str, str]:
     }
 
 
+def keepalived_config(settings: Settings, name: str) -> str:
+    """keepalived.conf(5) of one control plane: the virtual address goes to one whose API server is well.
+
+    keepalived, and not kube-vip: a package of every distribution here, which needs neither the API that it
+    makes available nor an image, and goes on when containerd does not. All are equal and none takes the
+    address back (``nopreempt``): each move costs open connections. Unicast, as not every network carries
+    multicast. What is not well releases the address: three looks in vain, a second apart.
+    """
+    node = settings.nodes[name]
+    others = [n.internal_address for o, n in settings.control_planes.items() if o != name]
+    peers = "".join(f"    {address}\n" for address in others)
+    return _KEEPALIVED.format(
+        name=name,
+        port=API_PORT,
+        router=router_id(settings.cluster_name),
+        own=node.internal_address,
+        peers=f"  unicast_peer {{\n{peers}  }}\n" if others else "",
+        address=settings.api_virtual_address,
+    )
+
+
+def router_id(cluster: str) -> int:
+    """1 to 255, made of the cluster's name: two clusters on one segment need different ones."""
+    return hashlib.sha256(cluster.encode()).digest()[0] % 255 + 1
+
+
+_KEEPALIVED = """\
+global_defs {{
+  router_id {name}
+  vrrp_version 3
+  enable_script_security
+  script_user root
+}}
+vrrp_script api {{
+  script "/usr/bin/curl --silent --fail --insecure --max-time 2 --output /dev/null https://{own}:{port}/readyz"
+  interval 1
+  timeout 3
+  fall 3
+  rise 1
+}}
+vrrp_instance api {{
+  state BACKUP
+  nopreempt
+  interface @DEVICE@
+  virtual_router_id {router}
+  priority 100
+  advert_int 0.5
+  unicast_src_ip {own}
+{peers}  virtual_ipaddress {{
+    {address}/32
+  }}
+  track_script {{
+    api
+  }}
+}}
+"""
+
+
 METADATA = IPv4Address("169.254.169.254")
 """Where a cloud server asks for its own data, user-data among it (docs.hetzner.cloud)."""
 
@@ -173,22 +242,36 @@ def firewall(settings: Settings, name: str) -> str:
 
 
 def _api_chain(settings: Settings) -> list[str]:
-    """The API server's port, open to administrators, nodes, pods and the host itself, else closed."""
+    """The API server's port, open to administrators, nodes, pods and the host itself, else closed.
+
+    Of the nodes only the control planes stand here. The others are put into ``nodes4`` and ``joining4`` by
+    firewall.sh, as they come and go: a new worker changes no file of a control plane.
+    """
     balancer = settings.api_balancer_address
+    control_planes = settings.control_planes.values()
     sources: list[IPv4Network | IPv6Network] = [
         *settings.admin_cidrs,
         settings.pod_cidr,
-        *(IPv4Network(a) for node in settings.nodes.values() for a in node.addresses),
+        *(IPv4Network(address) for node in control_planes for address in node.addresses),
         *([IPv4Network(balancer)] if balancer else []),
     ]
     return [
         *_set("api4", "ipv4_addr", [s for s in sources if isinstance(s, IPv4Network)]),
         *_set("api6", "ipv6_addr", [s for s in sources if isinstance(s, IPv6Network)]),
+        "  set nodes4 { type ipv4_addr; }",
+        "  set joining4 { type ipv4_addr; flags timeout; }",
         "  chain api {",
         "    type filter hook input priority filter; policy accept;",
         '    iif "lo" accept',
-        f"    tcp dport {API_PORT} ip saddr @api4 accept",
-        f"    tcp dport {API_PORT} ip6 saddr @api6 accept",
+        *(
+            f"    tcp dport {API_PORT} {family} saddr @{name} accept"
+            for family, name in (
+                ("ip", "api4"),
+                ("ip", "nodes4"),
+                ("ip", "joining4"),
+                ("ip6", "api6"),
+            )
+        ),
         f"    tcp dport {API_PORT} counter drop",
         "  }",
     ]

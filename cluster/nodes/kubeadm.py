@@ -5,31 +5,31 @@ Source of the fields: kubernetes.io/docs/reference/config-api/kubeadm-config.v1b
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from cluster.nodes import provider_ids
-from cluster.settings import API_PORT, Settings
+from cluster.settings import API_PORT, NodeSettings, Settings
 
 CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 KUBEADM = "kubeadm.k8s.io/v1beta4"
 DISCOVERY_FILE = "/run/own-kubernetes/discovery.yaml"
 VERSION_PLACEHOLDER = "v0.0.0"
-"""init.sh puts the version in, which it gets as a value of its own: an upgrade is one short line."""
+"""control-plane.sh puts in what is installed: an upgrade changes nothing in this file."""
 
 
 def init_config(settings: Settings, name: str) -> str:
     """``kubeadm init --config``: the first control plane and what holds for the whole cluster."""
     node = settings.nodes[name]
-    address = str(node.internal_address)
     init: dict[str, Any] = {
         "apiVersion": KUBEADM,
         "kind": "InitConfiguration",
-        "localAPIEndpoint": {"advertiseAddress": address, "bindPort": API_PORT},
+        "localAPIEndpoint": _local_endpoint(node),
         "nodeRegistration": _registration(settings, name),
-        # kubeadm would make a token for a day; init.sh deletes this one, each join mints its own.
+        # kubeadm would make a token for a day; control-plane.sh deletes this one, each join mints its own.
         "bootstrapTokens": [{"ttl": "15m0s", "description": "own-kubernetes: init"}],
     }
     cluster = {
@@ -42,14 +42,20 @@ def init_config(settings: Settings, name: str) -> str:
             "podSubnet": str(settings.pod_cidr),
             "serviceSubnet": str(settings.service_cidr),
         },
-        "apiServer": {"certSANs": cert_sans(settings)},
+        # Each control plane's own address comes on top, by kubeadm, as it joins.
+        "apiServer": {"certSANs": [settings.endpoint.rpartition(":")[0]]},
     }
     return _documents(init, cluster, _kubelet(settings), _kube_proxy(settings))
 
 
 def join_config(settings: Settings, name: str) -> str:
-    """``kubeadm join --config``; join.sh puts the token in."""
-    join = {
+    """``kubeadm join --config``; ``peers.sh`` puts the token in.
+
+    A control plane has the cluster's keys already when it joins, so no ``certificateKey`` is given
+    (kubernetes.io/docs/setup/production-environment/tools/kubeadm/high-availability, manual distribution).
+    """
+    node = settings.nodes[name]
+    join: dict[str, Any] = {
         "apiVersion": KUBEADM,
         "kind": "JoinConfiguration",
         "discovery": {
@@ -58,7 +64,26 @@ def join_config(settings: Settings, name: str) -> str:
         },
         "nodeRegistration": _registration(settings, name),
     }
+    if node.role == "control-plane":
+        join["controlPlane"] = {"localAPIEndpoint": _local_endpoint(node)}
     return _documents(join)
+
+
+def upgrade_config(settings: Settings) -> str:
+    """``kubeadm upgrade --config``; upgrade.sh puts the version in."""
+
+    def ignored() -> dict[str, Any]:  # a list of its own for each: YAML would refer to a shared one
+        return {"ignorePreflightErrors": list(settings.ignore_preflight_errors)}
+
+    pulls = {"imagePullPolicy": "IfNotPresent", "imagePullSerial": False}
+    config = {
+        "apiVersion": KUBEADM,
+        "kind": "UpgradeConfiguration",
+        "plan": ignored(),
+        "apply": {"kubernetesVersion": "@VERSION@", **ignored(), **pulls},
+        "node": {**ignored(), **pulls},
+    }
+    return _documents(config)
 
 
 def discovery_config(settings: Settings) -> str:
@@ -77,12 +102,8 @@ def discovery_config(settings: Settings) -> str:
     return _documents(kubeconfig)
 
 
-def cert_sans(settings: Settings) -> list[str]:
-    """Every name and address by which the API server may be called, once each."""
-    names = [settings.endpoint.rpartition(":")[0]]
-    for node in settings.control_planes.values():
-        names += [*([node.address] if node.address else []), str(node.internal_address)]
-    return list(dict.fromkeys(names))
+def _local_endpoint(node: NodeSettings) -> dict[str, Any]:
+    return {"advertiseAddress": str(node.internal_address), "bindPort": API_PORT}
 
 
 def _registration(settings: Settings, name: str) -> dict[str, Any]:
@@ -140,6 +161,12 @@ def _kubelet(settings: Settings) -> dict[str, Any]:
         "maxParallelImagePulls": 4,
     }
     return merged(config, settings.kubelet)
+
+
+def settings_digest(settings: Settings) -> str:
+    """Of what holds for all kubelets and kube-proxies: another one reaches the live nodes, one by one."""
+    text = _documents(_kubelet(settings), _kube_proxy(settings))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _kube_proxy(settings: Settings) -> dict[str, Any]:

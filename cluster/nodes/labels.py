@@ -35,6 +35,6 @@ class NodeLabels(pulumi.ComponentResource):
                         "labels": values.labels,
                         "annotations": {"pulumi.com/patchForce": "true"},
                     },
-                    opts=access.options(self, [nodes.joined.get(node, nodes.control_plane)]),
+                    opts=access.options(self, [nodes.joined[node]]),
                 )
         self.register_outputs({})

@@ -27,16 +27,34 @@ STACK = "pulumi:pulumi:Stack"
 HOOK_SECONDS = 30
 
 
-class NoCalls(mocks.Mocks):
-    """The part of the mock monitor that is not used: invokes and reads."""
+READ_STATE = "pulumi:pulumi:readStackResourceOutputs"
+
+
+class OwnState(mocks.Mocks):
+    """The part of the mock monitor that asks: of all functions, only the one that reads this stack's state.
+
+    Args:
+        journal: what is known of it.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
 
     def call(self, args: mocks.MockCallArgs) -> Any:
-        """Refuse an invoke."""
-        raise EngineError(f"the stand-in engine has no function {args.token}")
+        """Answer as the engine does, or refuse."""
+        if args.token != READ_STATE:
+            raise EngineError(f"the stand-in engine has no function {args.token}")
+        state = {r.urn: {"type": r.type, "outputs": _plain(r)} for r in self._journal.records()}
+        return {"name": args.args["stackName"], "outputs": state}
 
     def new_resource(self, args: mocks.MockResourceArgs) -> Any:
         """Refuse a read."""
         raise EngineError(f"the stand-in engine cannot read {args.typ} {args.name}")
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    """The record's inputs but for its secrets."""
+    return {key: value for key, value in record.inputs.items() if key not in record.secret}
 
 
 class Monitor(mocks.MockMonitor):
@@ -54,7 +72,7 @@ class Monitor(mocks.MockMonitor):
     """
 
     def __init__(self, workshop: Workshop, journal: Journal, progress: Progress) -> None:
-        super().__init__(NoCalls())
+        super().__init__(OwnState(journal))
         self.failures: dict[str, str] = {}
         self.seen: set[str] = set()
         self.outputs: dict[str, Any] = {}

@@ -246,9 +246,9 @@ def _to_delete_by(kind: str) -> tuple[str, ...]:
     if kind in MAKERS:
         return MAKERS[kind].finds
     if kind in (REMOTE_COMMAND, LOCAL_COMMAND):
-        # The last two for the next run, see _same_triggers.
+        # The last three for the next run: see _same_triggers, and what the program asks of its own state.
         return ("connection", "delete", "stdin", "logging", "interpreter", "dir", "environment",
-                "triggers", "made")  # fmt: skip
+                "triggers", "made", "create")  # fmt: skip
     if kind == RELEASE:
         return ("name", "namespace")
     if kind == keys.PRIVATE_KEY:

@@ -250,7 +250,7 @@ def _configure(
             project=config.project,
             stack=stack,
             dry_run=False,
-            organization=None,
+            organization="organization",
             callbacks=None,
         )
     )

@@ -13,7 +13,17 @@ from functools import partial
 from pathlib import Path
 
 from sandbox import site
-from sandbox.machines import cgroups, detached, disks, filters, image, login, network, routed
+from sandbox.machines import (
+    cgroups,
+    detached,
+    disks,
+    filters,
+    image,
+    limits,
+    login,
+    network,
+    routed,
+)
 from sandbox.machines.disks import MachineSpec
 from sandbox.machines.seed import Seed
 
@@ -37,6 +47,7 @@ def up(specs: Sequence[MachineSpec], log: Log = print) -> None:
     base = image.base_image(log)
     disks.load_modules()
     with alone():
+        limits.raise_bound()
         network.up()
         key = login.login_key()
         with ThreadPoolExecutor() as pool:
@@ -63,6 +74,7 @@ def down(log: Log = print) -> None:
             cgroups.remove(name)
         cgroups.remove_parent()
         network.down()
+        limits.put_back()
         for directory in (disks.DIRECTORY, site.SSH_KEY.parent, routed.STATE, detached.STATE):
             if directory.exists():
                 shutil.rmtree(directory)
@@ -95,6 +107,7 @@ def create(spec: MachineSpec, seed: Seed) -> None:
     base = image.base_image()
     disks.load_modules()
     with alone():
+        limits.raise_bound()
         routed.up()
         disks.create(spec, base, None, seed.files())
 
@@ -168,7 +181,14 @@ def leftovers() -> list[str]:
     """What of the machines still exists on this host; nothing after :func:`down`."""
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     state = [f"directory {disks.DIRECTORY}"] if disks.DIRECTORY.exists() else []
-    return [*cgroups.leftovers(), *network.leftovers(), *_mounts_below(site.STATE, mounts), *state]
+    knobs = limits.leftovers()
+    return [
+        *cgroups.leftovers(),
+        *network.leftovers(),
+        *knobs,
+        *_mounts_below(site.STATE, mounts),
+        *state,
+    ]
 
 
 def alone() -> AbstractContextManager[None]:

@@ -29,6 +29,7 @@ HOST_PREPARATION: Final = (
     "iptables",
     "iputils-ping",
     "jq",
+    "keepalived",
     "kmod",
     "libseccomp2",
     "mount",

@@ -39,7 +39,12 @@ def _host() -> dict[str, str]:
     """All on this host that machines could have changed."""
     shown = {
         command: subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout
-        for command in ("ip route", "ip -brief link", "ip netns", "sysctl -a --pattern panic|swap")
+        for command in (
+            "ip route",
+            "ip -brief link",
+            "ip netns",
+            "sysctl -a --pattern panic|swap|inotify",
+        )
     }
     groups = sorted(path for path in Path("/sys/fs/cgroup").glob("*/*") if path.is_dir())
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]

@@ -28,6 +28,9 @@ with warnings.catch_warnings():
 LOG = logging.getLogger("pulumi-engine")
 SECRET = "[secret]"
 UNKNOWN = rpc.UNKNOWN
+REMOTE_COMMAND = "command:remote:Command"
+TLS_KEY = "tls:index/privateKey:PrivateKey"
+READ_STATE = "pulumi:pulumi:readStackResourceOutputs"
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
 
@@ -97,17 +100,50 @@ def _id(args: mocks.MockResourceArgs) -> str:
     return str(number) if args.typ.startswith("hcloud:") else f"{args.name}-id"
 
 
+def private_key(name: str) -> str:
+    """What a key's resource has as its private half, in form; tests for secrets find it by "in-clear"."""
+    return (
+        f"-----BEGIN OPENSSH PRIVATE KEY-----\n{name}-in-clear\n-----END OPENSSH PRIVATE KEY-----\n"
+    )
+
+
+def public_key(name: str) -> str:
+    """And as its public half."""
+    return f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5{name.encode().hex()}\n"
+
+
 class _Engine(mocks.Mocks):
     """Gives resources back as they were asked for, with some outputs put on top."""
 
-    def __init__(self, outputs: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        outputs: Mapping[str, Mapping[str, Any]],
+        state: Mapping[str, Any],
+        *,
+        preview: bool,
+    ) -> None:
         self._outputs = outputs
+        self._state = state
+        self._preview = preview
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
-        return _id(args), {**args.inputs, **self._outputs.get(args.name, {})}
+        own = {} if self._preview else _outputs(args)
+        return _id(args), {**args.inputs, **own, **self._outputs.get(args.name, {})}
 
-    def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], None]:
-        raise AssertionError(f"the program asks for nothing from outside: {args.token}")
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
+        assert args.token == READ_STATE, f"the program asks for nothing else: {args.token}"
+        assert args.args == {"stackName": "ours/own-kubernetes/test"}
+        return {"outputs": dict(self._state)}, []
+
+
+def _outputs(args: mocks.MockResourceArgs) -> dict[str, str]:
+    """What every resource of a type has once it is made."""
+    if args.typ == TLS_KEY:
+        return {
+            "privateKeyOpenssh": private_key(args.name),
+            "publicKeyOpenssh": public_key(args.name),
+        }
+    return {"stdout": "", "stderr": ""} if args.typ == REMOTE_COMMAND else {}
 
 
 class _Monitor(mocks.MockMonitor):
@@ -128,10 +164,13 @@ class _Monitor(mocks.MockMonitor):
                 answer.object[key] = {_SIGNATURE: _SECRET_SIGNATURE, "value": plain[key]}
             return answer
         finally:
-            # The mocks make an event loop for each thread that they are called in, and leave it open.
-            with contextlib.suppress(RuntimeError):
-                asyncio.get_event_loop().close()
-                asyncio.set_event_loop(None)
+            _close_loop()
+
+    def Invoke(self, request: Any) -> Any:
+        try:
+            return super().Invoke(request)  # type: ignore[no-untyped-call, unused-ignore]
+        finally:
+            _close_loop()
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
         if "pulumi:pulumi:Stack::" in request.urn:
@@ -139,11 +178,19 @@ class _Monitor(mocks.MockMonitor):
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call, unused-ignore]
 
 
+def _close_loop() -> None:
+    """The mocks make an event loop for each thread that they are called in, and leave it open."""
+    with contextlib.suppress(RuntimeError):
+        asyncio.get_event_loop().close()
+        asyncio.set_event_loop(None)
+
+
 def run_program(
     changes: Mapping[str, Any] | None = None,
     *,
     base: Mapping[str, Any] = SITE,
     outputs: Mapping[str, Mapping[str, Any]] | None = None,
+    state: Mapping[str, Any] | None = None,
     preview: bool = False,
     graph: Graph | None = None,
 ) -> Graph:
@@ -152,7 +199,9 @@ def run_program(
     Args:
         changes: changes to the stack file.
         base: the stack file.
-        outputs: outputs that resources have, by name; without any, they are unknown in a preview.
+        outputs: outputs that resources have, by name; without any, they are unknown in a preview. A key
+            that is made, and a command that was run, have some of their own but in a preview.
+        state: what the stack's last run left, by URN.
         preview: whether the run is a preview.
         graph: where registrations are kept, for runs that end in an error.
     """
@@ -160,12 +209,13 @@ def run_program(
     configure(changed(base, changes or {}))
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    monitor = _Monitor(_Engine(outputs or {}), graph)
+    monitor = _Monitor(_Engine(outputs or {}, state or {}, preview=preview), graph)
     # Else the mocks would make a stack of their own, and close it before the program has outputs.
     set_root_resource(object())  # type: ignore[arg-type]
     mocks.set_mocks(
-        monitor.mocks, "own-kubernetes", "test", preview=preview, logger=LOG, monitor=monitor
-    )
+        monitor.mocks, "own-kubernetes", "test", preview=preview, logger=LOG, monitor=monitor,
+        organization="ours",
+    )  # fmt: skip
     set_root_resource(None)  # type: ignore[arg-type]
     SETTINGS.outputs.clear()  # those of other tests: the run would wait for them
 

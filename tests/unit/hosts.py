@@ -51,6 +51,7 @@ ENVIRONMENT = {
     "NODE": "w1",
     "SCHEDULABLE": "false",
     "REMOVE_PACKAGES": "true",
+    "DRAIN_SECONDS": "300",
 }
 
 HARMLESS = (
@@ -61,11 +62,25 @@ HARMLESS = (
 )
 """Commands that do nothing, and do it well, unless a test says otherwise."""
 
-SSH_KEYGEN = """\
-file=${@: -1}
-echo PRIVATE >"$file"
-echo "ssh-ed25519 AAAA own-kubernetes-join" >"$file.pub"
+INSTALL = """\
+[[ $1 == -d ]] || exec /usr/bin/install "$@"
+mkdir -p "${@: -1}"
 """
+"""Folders belong to whoever runs the test."""
+
+FAST = "sleep() { SECONDS=$((SECONDS + ${1%.*})); [[ $1 != 0.* ]] || SECONDS=$((SECONDS + 1)); }\n"
+"""Time passes without being waited for: bash's own clock is put forward."""
+
+TOKEN = "abcdef.0123456789abcdef"
+CONTROL_PLANES = {"cp1": "10.0.0.11", "cp2": "10.0.0.12", "cp3": "10.0.0.13"}
+PEERS = "".join(
+    f"host {name} root {address} 22 ssh-ed25519 AAAA{name}\n"
+    for name, address in CONTROL_PLANES.items()
+)
+ADMITTED = "admit worker ssh-ed25519 AAAAworkers\nadmit control-plane ssh-ed25519 AAAAcontrols\n"
+DOOR_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nPRIVATE\n-----END OPENSSH PRIVATE KEY-----\n"
+SECRET_FILES = ("peers", "known-hosts", "door-key", "admitted", "join.yaml", "discovery.yaml")
+"""In /run/own-kubernetes, while a phase runs."""
 
 
 class Host:
@@ -96,8 +111,7 @@ class Host:
         self.command("dpkg", "echo amd64")
         self.command("hostname", "echo pretended")
         self.command("getent", f"echo root:x:0:0::{root}/home:/bin/bash")
-        self.command("openssl", "echo c2VjcmV0")
-        self.command("ssh-keygen", SSH_KEYGEN)
+        self.command("install", INSTALL)
         for harmless in HARMLESS:
             self.command(harmless, ":")
 
@@ -124,6 +138,49 @@ class Host:
             f"{_PLACE.sub(f'{self.root}/', body)}\n"
         )
         file.chmod(0o755)
+
+    def peers(self, answers: Mapping[str, str]) -> None:
+        """What other hosts answer over SSH.
+
+        Args:
+            answers: what is run by "ADDRESS REQUEST", which may be a pattern; all others can't be reached.
+        """
+        cases = "".join(
+            f"{pattern.replace(' ', chr(92) + ' ')}) {body} ;;\n"
+            for pattern, body in answers.items()
+        )
+        unreached = 'echo "ssh: connect to host: No route to host" >&2; exit 255'
+        self.command(
+            "ssh",
+            f'to=${{@: -2:1}}\ncase "${{to#*@}} ${{@: -1}}" in\n{cases}*) {unreached} ;;\nesac',
+        )
+
+    @property
+    def asked(self) -> list[str]:
+        """What other hosts were asked over SSH: "USER@ADDRESS REQUEST"."""
+        calls = [call.partition("LogLevel=ERROR ")[2] for call in self.calls]
+        return [call for call in calls if call]
+
+    def called(self, command: str) -> list[str]:
+        """The calls of a command, without its name."""
+        calls = [call.partition(" ") for call in self.calls]
+        return [words for name, _, words in calls if name == command]
+
+    def secrets(self) -> list[str]:
+        """The files with secrets that are there."""
+        return [name for name in SECRET_FILES if self.path(f"/run/own-kubernetes/{name}").exists()]
+
+    def on_network(self, address: str) -> None:
+        """The host has the address that its files name."""
+        self.write("/etc/own-kubernetes/internal-address", f"{address}\n")
+        self.command("ip", f"echo '2: ens10    inet {address}/32 brd {address} scope global ens10'")
+
+    def sooner(self, script: str, bound: str, instead: str) -> None:
+        """Let a script give up sooner than it would on a real host."""
+        self.command("sleep", ":")
+        copy = self.scripts / script
+        assert bound in copy.read_text(), f"{script} has no {bound}"
+        copy.write_text(copy.read_text().replace(bound, instead))
 
     @property
     def calls(self) -> list[str]:

@@ -16,6 +16,17 @@ class Site(NamedTuple):
     changes: Mapping[str, Any]
 
 
+HA = {
+    "apiVirtualAddress": "10.0.0.5",
+    **{
+        f"nodes.cp{n}": {
+            "role": "control-plane", "address": f"10.0.0.1{n}", "hostKey": host_key(f"cp{n}"),
+        }
+        for n in (2, 3)
+    },
+}  # fmt: skip
+"""The small site with two more control planes, which share an address."""
+
 SITES: dict[str, Site] = {
     "public-1.36.4": Site(SITE, {"kubernetesVersion": "1.36.4"}),
     "public-1.31.0": Site(SITE, {"kubernetesVersion": "1.31.0"}),
@@ -39,6 +50,7 @@ SITES: dict[str, Site] = {
             "adminCidrs": ["192.0.2.0/24", "2001:db8::/32"],
         },
     ),
+    "ha": Site(SITE, HA),
     "hetzner": Site(CLOUD, {"nodePools": {}, "nodes.w1": {"role": "worker"}}),
     "mixed": Site(
         CLOUD,

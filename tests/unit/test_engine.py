@@ -292,8 +292,11 @@ def test_a_failed_delete_keeps_itself_and_what_it_stands_on(tmp_path: Path) -> N
 
 
 def test_no_more_is_written_down_than_deleting_takes() -> None:
-    command = Record("u", "command:remote:Command", "c", inputs={"create": "x", "delete": "y"})
-    assert to_delete(command).inputs == {"delete": "y"}
+    inputs = {"create": "x", "update": "u", "delete": "y"}
+    command = Record("u", "command:remote:Command", "c", inputs=inputs)
+    assert to_delete(command).inputs == {"create": "x", "delete": "y"}, (
+        "the program reads its lines"
+    )
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "v"}}
     assert (
         "data" not in to_delete(Record("u", "kubernetes:core/v1:Secret", "s", inputs=secret)).inputs
@@ -308,8 +311,8 @@ def test_a_private_key_is_written_down_and_secrets_of_what_is_left_out_are_not()
         "u",
         "command:local:Command",
         "c",
-        inputs={"create": "x", "environment": {"T": "t"}},
-        secret=("create", "environment"),
+        inputs={"update": "x", "environment": {"T": "t"}},
+        secret=("update", "environment"),
     )
     assert to_delete(command).secret == ("environment",)
 
@@ -515,6 +518,33 @@ def test_a_failure_is_told_hooks_hear_it_and_nothing_new_begins(
     assert not (tmp_path / "trace").exists()
     monkeypatch.delenv("FAIL")
     assert project.up(lines.append)["secret"] == "hidden"
+
+
+ASKS = """
+own = "pulumi:pulumi:readStackResourceOutputs"
+answer = pulumi.runtime.invoke(own, {"stackName": "organization/p/dev"})
+state = {urn.rpartition("::")[2]: r for urn, r in answer.value["outputs"].items()}
+pulumi.export("state", {name: [r["type"], r["outputs"].get("create", ""), "stdin" in r["outputs"]]
+                        for name, r in state.items() if name in ("many0", "last")})
+if os.environ.get("OTHER"):
+    pulumi.runtime.invoke("cloud:index:getThing", {})
+"""
+
+
+def test_a_program_may_ask_for_its_own_state_which_tells_no_secret(
+    project: StandinEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "project/__main__.py"
+    program.write_text(PROGRAM.replace("part = Part()", f"{ASKS}\npart = Part()"))
+    assert project.up(print)["state"] == {}
+    kind = "command:local:Command"
+    assert project.up(print)["state"] == {
+        "many0": [kind, "sleep 0.5; echo 0", False],
+        "last": [kind, "cat; echo quiet >&2", False],
+    }
+    monkeypatch.setenv("OTHER", "1")
+    with pytest.raises(EngineError, match="has no function cloud:index:getThing"):
+        project.up(print)
 
 
 def test_what_left_the_program_is_deleted(project: StandinEngine, tmp_path: Path) -> None:

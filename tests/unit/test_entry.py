@@ -21,6 +21,7 @@ from cluster.network.metallb import load_balancing
 from cluster.nodes import Nodes
 from cluster.workload import HelloWorld
 from tests.unit.graph import SECRET, Graph, run_program
+from tests.unit.ingress_chart import unknown_keys
 from tests.unit.stacks import NAMESPACE, ROOT, host_key
 
 TOKEN = "secret" * 10 + "word"
@@ -37,12 +38,9 @@ SITE = {
 FLOATING_IPS = {"7": "203.0.113.70", "8": "203.0.113.80"}
 SERVERS = {"cp1": "100", "w1": "101", "w2": "102"}
 KUBECONFIG = "apiVersion: v1\nclusters: [{name: c, cluster: {server: 'https://10.0.0.11:6443'}}]\n"
-ACCESS = {
-    key: base64.b64encode(text.encode()).decode()
-    for key, text in {"kubeconfig": KUBECONFIG, "joinKey": "j", "memberlistKey": "m"}.items()
-}
+ACCESS = {"kubeconfig": base64.b64encode(KUBECONFIG.encode()).decode()}
 OUTPUTS: dict[str, dict[str, Any]] = {
-    "cp1-access": {"stdout": json.dumps(ACCESS), "stderr": ""},
+    "cluster-access": {"stdout": json.dumps(ACCESS), "stderr": ""},
     "hello-ingress": {"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.70"}]}}},
 }
 
@@ -151,6 +149,31 @@ def test_a_pod_on_a_dead_node_is_given_up_soon(run: Callable[..., Graph], entry:
 
 
 @pytest.mark.parametrize("entry", ["load-balancer", "floating-ips"])
+def test_a_controller_that_is_told_to_end_serves_on_for_a_while(
+    run: Callable[..., Graph], entry: str
+) -> None:
+    values = controller(run(entry))
+    seconds = values["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert values["terminationGracePeriodSeconds"] == seconds + 30
+    # Until a floating IP is elsewhere: three looks, and Hetzner's time for an assignment.
+    assert seconds > 3 * 2
+
+
+@pytest.mark.parametrize("entry", ["load-balancer", "floating-ips"])
+def test_drains_pass_over_the_controller_of_a_node(run: Callable[..., Graph], entry: str) -> None:
+    values = controller(run(entry))
+    assert values["kind"] == "daemonset"
+    assert not {"replicaCount", "podDisruptionBudget", "affinity"} & values.keys()
+
+
+@pytest.mark.parametrize("entry", ["load-balancer", "floating-ips"])
+def test_the_stand_ins_chart_has_a_key_for_every_value(
+    run: Callable[..., Graph], entry: str
+) -> None:
+    assert unknown_keys({"controller": controller(run(entry))}) == []
+
+
+@pytest.mark.parametrize("entry", ["load-balancer", "floating-ips"])
 def test_hello_world_costs_no_address_of_its_own(run: Callable[..., Graph], entry: str) -> None:
     graph = run(entry)
     assert graph.inputs("hello-service")["spec"]["type"] == "ClusterIP"
@@ -176,7 +199,7 @@ def test_the_mover_knows_what_it_needs(run: Callable[..., Graph]) -> None:
 def test_the_first_assignment_waits_for_controllers_on_all_nodes(run: Callable[..., Graph]) -> None:
     graph = run("floating-ips")
     after = graph.all_dependencies("cp1-floating")
-    assert {"cp1-init", "w1-join", "w2-join", "nginx-release"} <= after
+    assert {"cp1-join", "w1-join", "w2-join", "nginx-release"} <= after
     assert "cp1-floating" not in graph.all_dependencies("hello-ingress"), "they need not wait"
 
 
@@ -184,6 +207,23 @@ def test_a_control_plane_with_workloads_may_carry_too(run: Callable[..., Graph])
     graph = run("floating-ips", scheduleOnControlPlanes=True)
     create = graph.inputs("cp1-floating")["create"]
     assert "NODES=cp1=100=10.0.0.11,w1=101=10.0.0.21," in create
+
+
+def test_the_mover_runs_on_every_control_plane_and_knows_the_same_on_each(
+    run: Callable[..., Graph],
+) -> None:
+    control_planes = {
+        f"nodes.cp{n}": {"role": "control-plane", "privateAddress": f"10.0.0.1{n}"} for n in (2, 3)
+    }
+    graph = run("floating-ips", **{"apiEndpoint": "api.example.com", **control_planes})
+    commands = [graph.inputs(f"cp{n}-floating") for n in (1, 2, 3)]
+    for key in ("create", "stdin", "delete"):
+        assert len({command[key] for command in commands}) == 1
+    hosts = [command["connection"]["host"] for command in commands]
+    assert len(set(hosts)) == 3
+    for n in (1, 2, 3):
+        assert f"cp{n}-join" in graph.all_dependencies(f"cp{n}-floating")
+    assert "cp2-floating" not in graph.all_dependencies("cp1-floating"), "side by side"
 
 
 def test_the_token_is_in_no_plain_input(run: Callable[..., Graph]) -> None:

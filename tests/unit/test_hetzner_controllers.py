@@ -63,10 +63,13 @@ def registered(
         machines = {name: Machine(name) for name in stack.settings.nodes}
         host = SimpleNamespace(address="10.78.0.11", internal_address="10.78.0.11")
         nodes: Any = SimpleNamespace(
-            control_plane=machines.pop("cp1"),
+            control_plane=machines["cp1"],
             control_host=SimpleNamespace(machine=host),
             joined=machines,
-            access=pulumi.Output.from_input({"kubeconfig": ""}),
+            workers=lambda: [machines[name] for name in stack.settings.takes_workloads],
+            keys=SimpleNamespace(anchor=Machine("keys")),
+            # As the kubeconfig is read on a control plane.
+            access=machines["cp1"].id.apply(lambda _: {"kubeconfig": ""}),
         )
         access = ApiAccess("access", stack.settings, nodes)
         HetznerControllers(
@@ -146,8 +149,8 @@ def test_new_nodes_wait_for_the_cloud_controller_manager_and_it_for_none(both: G
     assert {"hetzner-ccm", "hetzner-secret", *WORKERS} <= both.dependencies("hetzner-csi")
 
 
-def test_everything_goes_with_the_control_plane(both: Graph) -> None:
-    assert {both.deleted_with(name) for name in both.of_type("kubernetes:")} == {"cp1"}
+def test_everything_goes_with_the_cluster(both: Graph) -> None:
+    assert {both.deleted_with(name) for name in both.of_type("kubernetes:")} == {"keys"}
 
 
 def test_a_preview_registers_the_same(both: Graph) -> None:

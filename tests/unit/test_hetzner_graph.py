@@ -33,7 +33,7 @@ from tests.unit.stacks import (
     host_key,
     load,
 )
-from tests.unit.test_graph import JOIN_KEY, KUBECONFIG, MEMBERLIST_KEY, lines
+from tests.unit.test_graph import KUBECONFIG, inputs_of_all, lines, parting
 
 Changes = Mapping[str, Any]
 
@@ -76,11 +76,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
     """What the engine has to say after an up."""
     host = Host(tmp_path_factory.mktemp("control-plane"))
     host.write("/etc/kubernetes/admin.conf", KUBECONFIG)
-    host.write("/var/lib/own-kubernetes/join-key", JOIN_KEY)
-    host.write("/var/lib/own-kubernetes/memberlist-key", MEMBERLIST_KEY)
     ingress = {"status": {"loadBalancer": {"ingress": [{"ip": BALANCER}]}}}
     named: dict[str, dict[str, Any]] = {
-        "cp1-access": {"stdout": host.run("access.sh").stdout, "stderr": ""},
+        "cluster-access": {"stdout": host.run("access.sh").stdout, "stderr": ""},
         "hello-ingress": ingress,
         "hetzner-login-key": {
             "privateKeyOpenssh": LOGIN_KEY, "publicKeyOpenssh": f"{PUBLIC_KEY}\n",
@@ -186,8 +184,8 @@ AROUND = {
     "Server": 3,
     "ServerNetwork": 3,
     "PrimaryIp": 3,
-    "PrivateKey": 4,
-    "Command": 5,  # leaks, sweep, and the end of each server
+    "PrivateKey": 6,  # of the login, of each first boot, and the cluster's two
+    "Command": 7,  # leaks, sweep, the end of each server, and the membership of each worker
 }
 BALANCED = {
     "LoadBalancer": 1, "LoadBalancerNetwork": 1, "LoadBalancerService": 2, "LoadBalancerTarget": 1,
@@ -200,7 +198,7 @@ BALANCED = {
         ({}, AROUND | BALANCED),
         ({ENTRY: "floating-ips", "hetzner.floatingIps": 2}, {**AROUND, "FloatingIp": 2}),
         ({"hetzner.keepAddresses": False}, {**AROUND, **BALANCED, "PrimaryIp": 0}),
-        ({"sshPrivateKey": PRIVATE_KEY}, {**AROUND, **BALANCED, "PrivateKey": 3}),
+        ({"sshPrivateKey": PRIVATE_KEY}, {**AROUND, **BALANCED, "PrivateKey": 5}),
         (
             {"hetzner.apiLoadBalancer": True},
             {
@@ -228,7 +226,8 @@ def test_existing_hosts_alone_ask_hetzner_for_nothing(
 ) -> None:
     monkeypatch.setenv("HCLOUD_TOKEN", HETZNER_TOKEN)
     graph = run(answers, base=SITE)
-    assert types(graph) == {}
+    # Two keys of the cluster, the end of each host, the membership of each worker.
+    assert types(graph) == {"PrivateKey": 2, "Command": 5}
 
 
 def test_every_resource_at_hetzner_has_our_provider_and_component(graph: Graph) -> None:
@@ -504,7 +503,7 @@ def test_a_load_balancer_before_the_api_is_private(answers: Answers) -> None:
         target["labelSelector"] == "own-kubernetes/cluster=blue,own-kubernetes/role=control-plane"
     )
     assert target["usePrivateIp"] is True
-    assert {"hetzner-api-port", "hetzner-api-targets"} <= graph.all_dependencies("cp1-init")
+    assert {"hetzner-api-port", "hetzner-api-targets"} <= graph.all_dependencies("cp1-join")
     assert "controlPlaneEndpoint: 10.78.0.254:6443" in graph.inputs("cp1-prepare")["stdin"]
     assert "10.78.0.254/32" in graph.inputs("cp1-prepare")["stdin"], "its own packet filter"
 
@@ -518,6 +517,7 @@ def test_the_first_dial_checks_the_first_key_and_all_others_the_one_made_there(
     seen = Counter[str]()
     for name in graph.of_type("command:remote:"):
         node, _, phase = name.rpartition("-")
+        node = "cp1" if node == "cluster" else node
         key = graph.inputs(name)["connection"]["hostKey"]
         assert key == (boot_key(node) if phase == "trust" else host_key(node)), name
         seen[phase] += 1
@@ -568,12 +568,42 @@ def test_no_server_waits_for_another(graph: Graph) -> None:
 def test_commands_go_with_their_server(graph: Graph) -> None:
     for name in graph.of_type("command:remote:"):
         node = name.rpartition("-")[0]
+        node = "cp1" if node == "cluster" else node
         assert graph.deleted_with(name) == f"{node}-server", name
 
 
+def test_a_server_is_deleted_after_its_node_was_drained(graph: Graph) -> None:
+    """Deletes run against the order of dependencies."""
+    for name in ("worker-1", "worker-2"):
+        after = graph.all_dependencies(f"{name}-membership")
+        assert {f"{name}-server", f"{name}-end", f"{name}-network"} <= after
+        (way,) = parting(graph, f"{name}-membership")
+        line = way.pop("line")
+        assert line.endswith(f"run.sh remove NODE={name} DRAIN_SECONDS=300")
+        assert way == {
+            "name": "cp1", "address": ADDRESSES["cp1"], "port": 22, "user": "root",
+            "host_key": host_key("cp1"), "private_key": LOGIN_KEY,
+        }  # fmt: skip
+
+
+def test_a_worker_comes_and_goes_without_a_change_anywhere_else(
+    answers: Answers, graph: Graph
+) -> None:
+    new = "worker-3"
+    known = {
+        f"{new}-trust": {"stdout": host_key(new)},
+        f"{new}-address": {"ipAddress": "203.0.113.23"},
+    }
+    more = inputs_of_all(run({**answers, **known}, {"nodePools.worker.count": 3}, present=NODES))
+    less = inputs_of_all(run(answers, present=NODES))
+    added = more.keys() - less.keys()
+    assert all(name == new or name.startswith(f"{new}-") for name in added)
+    assert {name: more[name] for name in less} == less
+
+
 def test_nodes_know_themselves_as_hetzner_does(graph: Graph) -> None:
-    for name, command in (("cp1", "init"), ("worker-1", "join"), ("worker-2", "join")):
-        line = graph.inputs(f"{name}-{command}")["create"]
+    for name in NODES:
+        line = graph.inputs(f"{name}-join")["create"]
         assert f" PROVIDER_ID=hcloud://{graph.ids[f'{name}-server']}" in line
         config = graph.inputs(f"{name}-prepare")["stdin"]
         assert "value: '@PROVIDER_ID@'" in config
@@ -586,11 +616,11 @@ def test_existing_hosts_alone_have_no_provider_id(answers: Answers) -> None:
         assert "PROVIDER_ID" not in json.dumps(graph.inputs(name))
 
 
-def test_workers_ask_the_control_plane_in_the_private_network(graph: Graph) -> None:
+def test_hosts_ask_the_control_plane_in_the_private_network(graph: Graph) -> None:
     address = load(base=CLOUD).settings.nodes["cp1"].internal_address
-    for name in ("worker-1", "worker-2"):
-        assert graph.inputs(f"{name}-join")["stdin"] == f"{address} {host_key('cp1')}\n{JOIN_KEY}"
-        assert f"ssh://root@{address}:22" in graph.inputs(f"{name}-prepare")["stdin"]
+    for name in NODES:
+        first, *_ = graph.inputs(f"{name}-join")["stdin"].splitlines()
+        assert first == f"host cp1 root {address} 22 {host_key('cp1')}"
 
 
 def test_pods_are_kept_from_a_servers_own_data(graph: Graph) -> None:
@@ -679,9 +709,7 @@ def test_secrets_are_marked_and_reach_those_who_need_them(graph: Graph) -> None:
     for name in NODES:
         assert graph.plain_inputs(f"{name}-server")["userData"] == SECRET
         assert BOOT_KEY in graph.inputs(f"{name}-server")["userData"]
-        assert graph.inputs(f"{name}-join" if name != "cp1" else "cp1-init")["connection"][
-            "privateKey"
-        ] == LOGIN_KEY  # fmt: skip
+        assert graph.inputs(f"{name}-join")["connection"]["privateKey"] == LOGIN_KEY
 
 
 def test_the_login_key_is_the_users_own_or_one_that_is_made(answers: Answers, graph: Graph) -> None:
@@ -824,33 +852,65 @@ def test_an_existing_host_beside_servers_stays_what_it_is(mixed: Graph) -> None:
     assert types(mixed)["Server"] == 3
     assert "old-trust" not in mixed.requests
     own = [name for name in mixed.of_type("command:remote:") if name.startswith("old-")]
-    assert own == ["old-scripts", "old-prepare", "old-join"]
+    assert own == ["old-scripts", "old-prepare", "old-join", "old-upgrade"]
     for name in own:
         connection = mixed.inputs(name)["connection"]
         assert (connection["host"], connection["hostKey"]) == ("10.78.0.5", host_key("old"))
-        assert mixed.deleted_with(name) == ""
-    assert "run.sh restore" in mixed.inputs("old-prepare")["delete"]
+        assert mixed.deleted_with(name) == "old-end"
+    (way,) = parting(mixed, "old-end")
+    assert "run.sh restore" in way["line"]
     assert "PROVIDER_ID=" not in mixed.inputs("old-join")["create"]
     assert "existing://blue/old" in mixed.inputs("old-prepare")["stdin"]
     assert "169.254.169.254" not in mixed.inputs("old-prepare")["stdin"]
 
 
 def test_an_existing_host_joins_a_control_plane_on_a_server(mixed: Graph) -> None:
-    assert {"cp1-server", "cp1-init"} <= mixed.all_dependencies("old-join")
-    address = load(base=CLOUD).settings.nodes["cp1"].internal_address
-    assert mixed.inputs("old-join")["stdin"] == f"{address} {host_key('cp1')}\n{JOIN_KEY}"
+    assert {"cp1-server", "cp1-join"} <= mixed.all_dependencies("old-join")
+    assert mixed.inputs("old-join")["stdin"] == mixed.inputs("worker-1-join")["stdin"]
 
 
 def test_servers_join_a_control_plane_on_an_existing_host(answers: Answers) -> None:
     control_plane = existing("cp1", "control-plane", user="debian")
     graph = run(answers, {"sshPrivateKey": PRIVATE_KEY, "nodes.cp1": control_plane})
     assert types(graph)["Server"] == 2
-    assert graph.deleted_with("cp1-init") == ""
-    assert graph.inputs("worker-1-join")["stdin"] == f"10.78.0.5 {host_key('cp1')}\n{JOIN_KEY}"
-    assert "ssh://debian@10.78.0.5:22" in graph.inputs("worker-1-prepare")["stdin"]
+    assert graph.deleted_with("cp1-join") == "cp1-end"
+    first, *_ = graph.inputs("worker-1-join")["stdin"].splitlines()
+    assert first == f"host cp1 debian 10.78.0.5 22 {host_key('cp1')}"
     assert graph.inputs("access-kubernetes")["kubeconfig"] == KUBECONFIG
     for name in ("worker-1", "worker-2"):
         assert graph.deleted_with(f"{name}-join") == f"{name}-server"
+
+
+# --- several control planes --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ha(answers: Answers) -> Graph:
+    """Three control planes behind a load balancer; the second and third are known by their names only."""
+    changes: dict[str, Any] = {"hetzner.apiLoadBalancer": True}
+    known: Answers = {}
+    for number in (2, 3):
+        changes[f"nodes.cp{number}"] = {"role": "control-plane"}
+        known[f"cp{number}-trust"] = {"stdout": host_key(f"cp{number}")}
+        known[f"cp{number}-address"] = {"ipAddress": f"203.0.113.1{number}"}
+    return run({**answers, **known}, changes)
+
+
+def test_control_planes_join_behind_the_load_balancer_one_by_one(ha: Graph) -> None:
+    for before, name in (("cp1", "cp2"), ("cp2", "cp3")):
+        assert f"{before}-join" in ha.dependencies(f"{name}-join")
+        assert f"{before}-upgrade" in ha.dependencies(f"{name}-upgrade")
+        assert f"{before}-membership" in ha.dependencies(f"{name}-membership")
+    for name in ("cp1", "cp2", "cp3"):
+        assert "hetzner-api-targets" in ha.all_dependencies(f"{name}-join")
+        assert "controlPlaneEndpoint: 10.78.0.254:6443" in ha.inputs(f"{name}-prepare")["stdin"]
+        assert "keepalived" not in ha.inputs(f"{name}-prepare")["stdin"]
+        assert len(parting(ha, f"{name}-membership")) == 2
+
+
+def test_control_planes_run_on_different_hardware(ha: Graph) -> None:
+    groups = {ha.inputs(f"cp{number}-server")["placementGroupId"] for number in (1, 2, 3)}
+    assert groups == {int(ha.ids["hetzner-group-control-plane"])}
 
 
 # --- the end of a server, and what a lost answer left -------------------------------------------

@@ -324,6 +324,9 @@ def workers(count: int, **more: Any) -> dict[str, Any]:
 HOST_KEYS = {"sshPrivateKey": PRIVATE_KEY}
 LARGE = {"nodeCidr": "10.78.0.0/16"}
 
+TWO_MORE = {f"nodes.cp{number}": {"role": "control-plane"} for number in (2, 3)}
+"""Control planes."""
+
 BAD = [
     # pools
     Bad("pool-like-a-node", {"nodes.worker-2": {"role": "worker"}}, "nodePools.worker", 2,
@@ -445,6 +448,14 @@ BAD = [
     Bad("api-balancer-endpoint",
         {"hetzner": {"apiLoadBalancer": True}, "apiEndpoint": "api.example.com"},
         "hetzner.apiLoadBalancer", True, "no apiEndpoint (api.example.com)", "remove one"),
+    # several control planes
+    Bad("several-behind-nothing", TWO_MORE, "hetzner.apiLoadBalancer", False,
+        "outlives each of the 3 control planes", "set hetzner.apiLoadBalancer to true"),
+    Bad("virtual-address", {"apiVirtualAddress": "10.78.0.9"}, "apiVirtualAddress", "10.78.0.9",
+        "Hetzner's servers (cp1) share no segment", "set hetzner.apiLoadBalancer to true instead"),
+    Bad("virtual-address-and-balancer",
+        {**TWO_MORE, "hetzner": {"apiLoadBalancer": True}, "apiVirtualAddress": "10.78.0.9"},
+        "apiVirtualAddress", "10.78.0.9", "no hetzner.apiLoadBalancer beside it", "remove one"),
     # nobody to answer HTTP
     Bad("no-way-in", {"nodePools": {}, "nodes.old": existing("old"), **HOST_KEYS}, "nodes", ["old"],
         "a Hetzner server among the nodes that take workloads", "make one of these nodes a server"),
@@ -461,6 +472,15 @@ def test_refused_with_key_value_expectation_and_remedy(bad: Bad) -> None:
         for problem in error.problems
     ), str(error)
     assert HETZNER_TOKEN not in str(error)
+
+
+def test_control_planes_of_both_kinds_are_told_what_can_help() -> None:
+    """Neither a load balancer of Hetzner's nor an address that moves leads to both."""
+    mixed = {**TWO_MORE, **HOST_KEYS, "nodes.cp3": existing("cp3", "control-plane")}
+    (found,) = refused(mixed, CLOUD).problems
+    assert "outlives each of the 3 control planes" in found.expected
+    assert "apiEndpoint" in found.remedy
+    assert "apiVirtualAddress" not in found.remedy
 
 
 def test_pools_that_make_the_same_node_are_refused() -> None:
@@ -515,6 +535,23 @@ UNUSUAL: dict[str, Changes] = {
     "the smallest network, and a part of it": {"hetzner": {"subnetCidr": "10.78.0.16/28"}},
     "twenty floating IPs": {"hetzner": {"ingress": "floating-ips", "floatingIps": 20}},
     "a load balancer before the API": {"hetzner": {"apiLoadBalancer": True, "loadBalancerType": "lb21"}},
+    "three control planes behind a load balancer": {**TWO_MORE, "hetzner": {"apiLoadBalancer": True}},
+    "a pool of control planes behind a name": {
+        "nodes": {},
+        "nodePools.control": {"role": "control-plane", "count": 3},
+        "apiEndpoint": "api.example.com",
+    },
+    "control planes of both kinds behind a name": {
+        **HOST_KEYS, "apiEndpoint": "api.example.com", "nodes.cp2": {"role": "control-plane"},
+        "nodes.cp3": existing("cp3", "control-plane"),
+    },
+    "control planes at home behind a shared address": {
+        **MIXED, **HOST_KEYS, "apiVirtualAddress": "10.78.1.5",
+        **{
+            f"nodes.cp{number}": existing(f"cp{number}", "control-plane", address=f"10.78.1.1{number}")
+            for number in (1, 2, 3)
+        },
+    },
     "none of Hetzner's controllers": {
         "hetzner": {"cloudControllerManager": False, "csiDriver": False, "deleteVolumes": False}
     },

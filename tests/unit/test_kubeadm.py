@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.sites import SITES, rendered
-from tests.unit.stacks import dev_stack
+from cluster.nodes.kubeadm import settings_digest
+from tests.unit.sites import HA, SITES, rendered
+from tests.unit.stacks import dev_stack, load
 
 CONTROL_PLANE_TAINT = {
     "key": "node-role.kubernetes.io/control-plane",
@@ -45,8 +46,13 @@ def test_api_versions(site: str, tmp_path: Path) -> None:
         "KubeletConfiguration": "kubelet.config.k8s.io/v1beta1",
         "KubeProxyConfiguration": "kubeproxy.config.k8s.io/v1alpha1",
     }
-    join = documents(files["w1"], "join")
-    assert join["JoinConfiguration"]["apiVersion"] == "kubeadm.k8s.io/v1beta4"
+    for name, node in files.items():
+        assert (
+            documents(node, "join")["JoinConfiguration"]["apiVersion"] == "kubeadm.k8s.io/v1beta4"
+        )
+        assert documents(node, "upgrade")["UpgradeConfiguration"]["apiVersion"] == (
+            "kubeadm.k8s.io/v1beta4"
+        ), name
 
 
 def test_cluster_networks_and_name(tmp_path: Path) -> None:
@@ -62,11 +68,10 @@ def test_the_version_is_left_to_the_host_so_that_an_upgrade_is_one_short_line(
     for number, version in enumerate(("1.31.0", "1.36.4")):
         root = tmp_path / str(number)
         root.mkdir()
-        text = rendered(root, {"kubernetesVersion": version})[1]["cp1"][
-            "/etc/own-kubernetes/init.yaml"
-        ]
-        assert version not in text
-        lines = [line for line in text.splitlines() if line.startswith("kubernetesVersion:")]
+        files = rendered(root, {"kubernetesVersion": version})[1]["cp1"]
+        texts = [files[f"/etc/own-kubernetes/{name}.yaml"] for name in ("init", "join", "upgrade")]
+        assert not [text for text in texts if version in text]
+        lines = [line for line in texts[0].splitlines() if line.startswith("kubernetesVersion:")]
         assert lines == ["kubernetesVersion: v0.0.0"]
 
 
@@ -81,13 +86,50 @@ def test_endpoint_and_certificate_names_by_default(tmp_path: Path) -> None:
     }
 
 
-def test_endpoint_and_certificate_names_of_a_site_with_both(tmp_path: Path) -> None:
+def test_certificates_name_the_shared_endpoint_and_kubeadm_adds_each_ones_own_address(
+    tmp_path: Path,
+) -> None:
     config = init(tmp_path, SITES["endpoint"].changes)
     cluster = config["ClusterConfiguration"]
     assert cluster["controlPlaneEndpoint"] == "api.example.com:443"
-    assert cluster["apiServer"]["certSANs"] == ["api.example.com", "203.0.113.1", "10.0.0.11"]
+    assert cluster["apiServer"]["certSANs"] == ["api.example.com"]
     endpoint = config["InitConfiguration"]["localAPIEndpoint"]
     assert endpoint == {"advertiseAddress": "10.0.0.11", "bindPort": 6443}
+
+
+def test_what_is_said_of_the_cluster_is_the_same_on_every_control_plane(tmp_path: Path) -> None:
+    """Whichever makes it."""
+    _, files = rendered(tmp_path, HA)
+    found = [documents(files[f"cp{number}"], "init") for number in (1, 2, 3)]
+    for kind in ("ClusterConfiguration", "KubeletConfiguration", "KubeProxyConfiguration"):
+        assert found[0][kind] == found[1][kind] == found[2][kind]
+    assert found[0]["ClusterConfiguration"]["controlPlaneEndpoint"] == "10.0.0.5:6443"
+    assert found[0]["ClusterConfiguration"]["apiServer"]["certSANs"] == ["10.0.0.5"]
+    for number, own in enumerate(found, 1):
+        endpoint = {"advertiseAddress": f"10.0.0.1{number}", "bindPort": 6443}
+        assert own["InitConfiguration"]["localAPIEndpoint"] == endpoint
+
+
+def test_a_control_plane_joins_as_one(tmp_path: Path) -> None:
+    _, files = rendered(tmp_path, HA)
+    cp2 = documents(files["cp2"], "join")["JoinConfiguration"]
+    endpoint = {"advertiseAddress": "10.0.0.12", "bindPort": 6443}
+    # It has the cluster's keys before: kubeadm is to fetch none.
+    assert cp2["controlPlane"] == {"localAPIEndpoint": endpoint}
+    assert (
+        cp2["nodeRegistration"]
+        == (documents(files["cp2"], "init")["InitConfiguration"]["nodeRegistration"])
+    )
+    assert "controlPlane" not in documents(files["w1"], "join")["JoinConfiguration"]
+
+
+def test_an_upgrade_has_a_place_for_the_version_and_no_value(tmp_path: Path) -> None:
+    _, files = rendered(tmp_path)
+    for node in files.values():
+        config = documents(node, "upgrade")["UpgradeConfiguration"]
+        assert config["apply"]["kubernetesVersion"] == "@VERSION@"
+        for section in ("apply", "node"):
+            assert config[section]["imagePullPolicy"] == "IfNotPresent"
 
 
 def test_no_init_token_outlives_a_join(tmp_path: Path) -> None:
@@ -130,6 +172,9 @@ def test_ignored_preflight_checks_of_a_site(tmp_path: Path) -> None:
     ):
         registration = documents(files[node], name)[kind]["nodeRegistration"]
         assert registration["ignorePreflightErrors"] == ["SystemVerification"]
+        upgrade = documents(files[node], "upgrade")["UpgradeConfiguration"]
+        for section in ("plan", "apply", "node"):
+            assert upgrade[section]["ignorePreflightErrors"] == ["SystemVerification"]
 
 
 # --- taints ------------------------------------------------------------------------------------
@@ -198,3 +243,16 @@ def test_a_sites_ipvs_fields_leave_strict_arp_on(tmp_path: Path) -> None:
     proxy = config["KubeProxyConfiguration"]
     assert proxy["mode"] == "ipvs"
     assert proxy["ipvs"] == {"strictARP": True, "scheduler": "lc"}
+
+
+def test_settings_of_all_kubelets_and_kube_proxies_have_a_digest() -> None:
+    """By which upgrade.sh knows that others are wanted."""
+    same: list[Mapping[str, Any]] = [
+        {}, {"kubernetesVersion": "1.36.5"}, {"nodes.w1.taints": ["a:NoSchedule"]}, HA,
+    ]  # fmt: skip
+    other: list[Mapping[str, Any]] = [
+        {"kubelet": {"maxPods": 50}}, {"kubelet": {"maxPods": 51}}, {"kubeProxy": {"mode": "ipvs"}},
+    ]  # fmt: skip
+    digests = [settings_digest(load(changes).settings) for changes in (*same, *other)]
+    assert len(set(digests[: len(same)])) == 1
+    assert len(set(digests)) == 1 + len(other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 import re
 import shlex
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.remote import dial_retries
-from tests.unit.graph import LOG, run_program
+from tests.unit.graph import LOG, Graph, run_program
 from tests.unit.stacks import ROOT
 
 
@@ -52,40 +53,52 @@ def test_a_longer_bound_is_never_fewer_tries(seconds: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def lines() -> dict[str, dict[str, Any]]:
-    """``create`` and ``delete`` of every command; w1 is logged in to by another user than root."""
+def graph() -> Graph:
+    """The small site; w1 is logged in to by another user than root."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
-        graph = run_program({"nodes.w1.user": "debian"}, preview=True)
-    return {name: graph.inputs(name) for name in graph.of_type("command:remote:Command")}
+        return run_program({"nodes.w1.user": "debian"}, preview=True)
 
 
-def test_lines_are_one_short_line_of_words(lines: dict[str, dict[str, Any]]) -> None:
-    for inputs in lines.values():
-        assert "\n" not in inputs["create"]
-        assert len(inputs["create"]) < 300
-        *_, script, phase = itertools.takewhile(
-            lambda word: "=" not in word, shlex.split(inputs["create"])
-        )
+@pytest.fixture(scope="module")
+def lines(graph: Graph) -> dict[str, str]:
+    """``create`` of every command on a host."""
+    return {n: graph.inputs(n)["create"] for n in graph.of_type("command:remote:Command")}
+
+
+@pytest.fixture(scope="module")
+def endings(graph: Graph) -> dict[str, list[str]]:
+    """The lines that are run on hosts at the end, by the command of this machine that does it."""
+    stdin = {n: graph.inputs(n)["stdin"] for n in graph.of_type("command:local:Command")}
+    return {name: [host["line"] for host in json.loads(text)] for name, text in stdin.items()}
+
+
+def test_lines_are_one_short_line_of_words(
+    lines: dict[str, str], endings: dict[str, list[str]]
+) -> None:
+    removals = [line for n, found in endings.items() if n.endswith("-membership") for line in found]
+    for line in (*lines.values(), *removals):
+        assert "\n" not in line
+        assert len(line) < 300
+        *_, script, phase = itertools.takewhile(lambda word: "=" not in word, shlex.split(line))
         assert script == ".own-kubernetes/scripts/run.sh"
         assert (ROOT / "cluster/nodes/scripts" / f"{phase}.sh").exists()
 
 
-def test_a_user_other_than_root_gets_sudo_without_a_question(
-    lines: dict[str, dict[str, Any]],
-) -> None:
-    for name, inputs in lines.items():
+def test_a_user_other_than_root_gets_sudo_without_a_question(lines: dict[str, str]) -> None:
+    for name, line in lines.items():
         prefix = ["sudo", "-n", "bash"] if name.startswith("w1-") else ["bash"]
-        assert shlex.split(inputs["create"])[: len(prefix)] == prefix
+        assert shlex.split(line)[: len(prefix)] == prefix
 
 
-def home(tmp_path: Path, *, prepared: bool, status: int = 0) -> Path:
-    """A login user's home on a host; run.sh there notes its words."""
+def home(tmp_path: Path, *, prepared: bool, failing: str = "") -> Path:
+    """A login user's home on a host; run.sh there notes its words, and one phase may fail."""
     scripts = tmp_path / ".own-kubernetes" / "scripts"
     if prepared:
         scripts.mkdir(parents=True)
         (scripts / "run.sh").write_text(
-            f'printf "%s\\n" "$@" >{tmp_path}/words; cat >{tmp_path}/stdin; exit {status}\n'
+            f'printf "%s\\n" "$@" >>{tmp_path}/words; cat >>{tmp_path}/stdin\n'
+            f"[[ $1 != '{failing}' ]]\n"
         )
     return tmp_path
 
@@ -97,46 +110,48 @@ def shell(line: str, folder: Path, stdin: str = "") -> int:
     ).returncode
 
 
-def test_words_arrive_at_the_host_as_they_are(
-    lines: dict[str, dict[str, Any]], tmp_path: Path
-) -> None:
+def test_words_arrive_at_the_host_as_they_are(lines: dict[str, str], tmp_path: Path) -> None:
     folder = home(tmp_path, prepared=True)
-    assert shell(lines["w2-join"]["create"], folder, "the key") == 0
+    assert shell(lines["w2-join"], folder, "the key") == 0
     words = (folder / "words").read_text().splitlines()
-    assert words[:4] == [
-        "join", "KUBERNETES_VERSION=1.36.4", "CLUSTER=own-kubernetes", "NODE=w2",
-    ]  # fmt: skip
+    assert words[:3] == ["join", "CLUSTER=own-kubernetes", "NODE=w2"]
     assert (folder / "stdin").read_text() == "the key"
 
 
-UNDONE = ("cp1-prepare", "cp1-init", "w2-prepare", "w2-join")
+ENDS = ("cp1-end", "w2-end")
 
 
-@pytest.mark.parametrize("name", UNDONE)
-def test_undoing_a_host_that_was_wiped_succeeds(
-    lines: dict[str, dict[str, Any]], tmp_path: Path, name: str
+@pytest.mark.parametrize("name", ENDS)
+def test_giving_back_a_host_that_was_wiped_succeeds(
+    endings: dict[str, list[str]], tmp_path: Path, name: str
 ) -> None:
-    assert shell(lines[name]["delete"], home(tmp_path, prepared=False)) == 0
+    (line,) = endings[name]
+    assert shell(line, home(tmp_path, prepared=False)) == 0
 
 
-@pytest.mark.parametrize("name", UNDONE)
-def test_undo_reads_nothing_and_only_the_last_one_takes_the_scripts_away(
-    lines: dict[str, dict[str, Any]], tmp_path: Path, name: str
+@pytest.mark.parametrize("name", ENDS)
+def test_a_host_leaves_is_restored_and_loses_the_scripts_in_this_order(
+    endings: dict[str, list[str]], tmp_path: Path, name: str
 ) -> None:
     folder = home(tmp_path, prepared=True)
-    assert shell(lines[name]["delete"], folder, "not for it") == 0
+    (line,) = endings[name]
+    assert shell(line, folder, "not for it") == 0
+    words = (folder / "words").read_text().split()
+    assert words == ["leave", "restore", "REMOVE_PACKAGES=true"]
     assert (folder / "stdin").read_text() == ""
-    is_last = name.endswith("-prepare")
-    assert (folder / "words").read_text().split()[0] == ("restore" if is_last else "leave")
-    assert (folder / ".own-kubernetes").exists() != is_last
+    assert not (folder / ".own-kubernetes").exists()
 
 
-@pytest.mark.parametrize("name", UNDONE)
-def test_a_failed_undo_fails_and_may_be_done_again(
-    lines: dict[str, dict[str, Any]], tmp_path: Path, name: str
+@pytest.mark.parametrize(
+    ("phase", "words"), [("leave", "leave"), ("restore", "leave restore REMOVE_PACKAGES=true")]
+)
+def test_an_end_that_failed_fails_and_may_be_done_again(
+    endings: dict[str, list[str]], tmp_path: Path, phase: str, words: str
 ) -> None:
-    folder = home(tmp_path, prepared=True, status=3)
-    assert shell(lines[name]["delete"], folder) != 0
+    folder = home(tmp_path, prepared=True, failing=phase)
+    (line,) = endings["w2-end"]
+    assert shell(line, folder) != 0
+    assert (folder / "words").read_text().split() == words.split()
     assert (folder / ".own-kubernetes" / "scripts" / "run.sh").exists()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cluster.nodes.files import envelope
-from tests.unit.hosts import OS_RELEASES, SCRIPTS, Host
+from tests.unit.hosts import DOOR_KEY, FAST, OS_RELEASES, PEERS, SCRIPTS, Host
 from tests.unit.sites import rendered
 from tests.unit.stacks import ROOT, dev_stack
 
@@ -57,8 +57,8 @@ def test_shellcheck_finds_nothing() -> None:
 @pytest.mark.parametrize("script", ALL_SCRIPTS, ids=names)
 def test_scripts_stop_at_the_first_failure(script: Path) -> None:
     text = script.read_text()
-    if script.name == "lib.sh":
-        assert not text.startswith("#!"), "sourced, never run"
+    if "Sourced" in text.split("\n\n")[0]:
+        assert not text.startswith("#!"), "never run"
     elif text.startswith("#!/bin/sh"):
         assert "\nset -eu\n" in text
     else:
@@ -104,9 +104,6 @@ def test_stage_is_empty_until_it_is_set_and_survives(host: Host) -> None:
     assert host.source("lib.sh", 'echo "[$(stage)]"').stdout == "[init]\n"
     assert host.read("/var/lib/own-kubernetes/stage") == "init\n"
 
-
-FAST = "sleep() { SECONDS=$((SECONDS + ${1%.*})); [[ $1 != 0.* ]] || SECONDS=$((SECONDS + 1)); }\n"
-"""Time passes without being waited for: bash's own clock is put forward."""
 
 FLAKY = "tries=0\nflaky() { ((++tries > $1)); }\n"
 
@@ -164,13 +161,6 @@ def test_fail_names_host_expectation_and_remedy(host: Host) -> None:
     )
 
 
-def sooner(host: Host, script: str, bound: str, instead: str) -> None:
-    """Let a script give up sooner than it would on a real host."""
-    copy = host.scripts / script
-    assert bound in copy.read_text()
-    copy.write_text(copy.read_text().replace(bound, instead))
-
-
 INTERFACES = """\
 1: lo    inet 127.0.0.1/8 scope host lo
 2: eth0    inet 203.0.113.9/32 metric 100 scope global dynamic eth0
@@ -193,7 +183,7 @@ def test_an_address_that_never_comes_is_named(host: Host, other: str) -> None:
     host.write("/etc/own-kubernetes/internal-address", "10.78.0.5\n")
     host.write("/etc/interfaces", INTERFACES.format(address=other))
     host.command("ip", "cat /etc/interfaces")
-    sooner(host, "lib.sh", "wait_for 120", "wait_for 2")
+    host.sooner("lib.sh", "wait_for 120", "wait_for 2")
     done = host.source("lib.sh", f"{FAST}wait_for_address; echo never")
     assert done.returncode == 1
     assert "error on pretended: no interface has the address 10.78.0.5" in done.stderr
@@ -212,8 +202,8 @@ FOREIGN = (
 def test_somebody_elses_cluster_is_refused_and_left_alone(host: Host, sign: str) -> None:
     host.write(sign, "theirs")
     host.path("/run/own-kubernetes").mkdir(parents=True)
-    for script in ("prepare.sh", "init.sh", "join.sh"):
-        done = host.run(script, stdin="key")
+    for script in ("prepare.sh", "control-plane.sh", "join.sh"):
+        done = host.run(script, stdin=PEERS + DOOR_KEY)
         assert done.returncode == 1, script
         assert "a Kubernetes node that this program did not make" in done.stderr
         assert "kubeadm reset" in done.stderr
@@ -387,15 +377,89 @@ def test_a_package_counts_as_installed_in_exactly_the_wanted_version(
     assert done.stdout == ("yes\n" if is_installed else "no\n")
 
 
-@pytest.mark.parametrize("found", ["1.37.2-1.1", "1.35.0-1.1"])
-def test_a_members_version_is_not_changed_in_passing(host: Host, found: str) -> None:
-    host.command("dpkg-query", f"[[ $* != *Status* ]] || printf 'installed '; printf '%s' {found}")
-    host.write("/var/lib/own-kubernetes/stage", "member\n")
+VERSIONS = """\
+case ${@: -1} in
+  containerd.io) printf 'installed 2.2.1-1' ;;
+  cri-tools) printf 'installed 1.36.0-1.1' ;;
+  kube*) printf 'installed 1.36.4-1.1' ;;
+  *) printf 'installed 1.2.3' ;;
+esac"""
+
+APT_GET = """\
+[[ $* != *' install '* ]] || printf '[%s]' "$@" >>/etc/installs
+[[ $* != *' install '* ]] || echo >>/etc/installs"""
+"""Notes each word by itself."""
+
+
+def installs(host: Host) -> list[list[str]]:
+    """The packages of each call of apt-get, and whether they are fetched only."""
+    if not host.path("/etc/installs").exists():
+        return []
+    calls = [line[1:-1].split("][") for line in host.read("/etc/installs").splitlines()]
+    kept = [[w for w in words if w == "--download-only" or "-" not in w[:1]] for words in calls]
+    return [[w for w in words if "::" not in w and w != "install"] for words in kept]
+
+
+KUBERNETES = [f"{name}=1.36.4-*" for name in ("kubeadm", "kubelet", "kubectl")]
+
+
+@pytest.mark.parametrize("stage", ["init", "join", "member"])
+@pytest.mark.parametrize("found", ["1.37.2", "1.36.3", "1.35.0"])
+def test_a_nodes_version_is_not_changed_in_passing(host: Host, found: str, stage: str) -> None:
+    """Packages of the wanted one are fetched, for upgrade.sh; everything else is installed as ever."""
+    host.command("dpkg-query", VERSIONS.replace("1.36.4", found))
+    host.command("apt-get", APT_GET)
+    host.write("/var/lib/own-kubernetes/stage", f"{stage}\n")
+    host.write("/etc/own-kubernetes/apt-keys", "\n")
     done = host.source("prepare.sh", "install_packages")
+    assert done.returncode == 0, done.stderr
+    assert installs(host) == [["--download-only", *KUBERNETES]]
+
+
+def test_what_else_a_node_of_another_version_lacks_is_installed(host: Host) -> None:
+    host.command(
+        "dpkg-query", f"[[ ${{@: -1}} != socat ]] || exit 1\n{VERSIONS.replace('1.36.4', '1.36.3')}"
+    )
+    host.command("apt-get", APT_GET)
+    host.write("/var/lib/own-kubernetes/stage", "member\n")
+    host.write("/etc/own-kubernetes/apt-keys", "\n")
+    done = host.source("prepare.sh", "install_packages")
+    assert done.returncode == 0, done.stderr
+    fetched, installed = installs(host)
+    assert fetched == ["--download-only", *KUBERNETES]
+    assert {"socat", "containerd.io=2.2.1-*"} <= set(installed)
+    assert not [word for word in installed if word.startswith("kube") or not word]
+
+
+def test_a_host_that_is_no_node_gets_the_wanted_version_whatever_it_had(host: Host) -> None:
+    host.command("dpkg-query", VERSIONS.replace("1.36.4", "1.37.2"))
+    host.command("apt-get", APT_GET)
+    host.write("/etc/own-kubernetes/apt-keys", "\n")
+    assert host.source("prepare.sh", "install_packages").returncode == 0
+    (installed,) = installs(host)
+    assert set(KUBERNETES) <= set(installed)
+    assert "--download-only" not in installed
+
+
+def test_a_shared_address_takes_what_keeps_it(host: Host) -> None:
+    host.command("dpkg-query", "exit 1")
+    host.command("apt-get", APT_GET)
+    host.write("/etc/own-kubernetes/apt-keys", "\n")
+    for address in (False, True):
+        if address:
+            host.write("/etc/own-kubernetes/virtual-address", "10.0.0.5\n")
+        assert host.source("prepare.sh", "install_packages").returncode == 0
+        assert ({"keepalived", "curl"} <= set(installs(host)[-1])) == address
+
+
+def test_packages_that_cant_be_installed_are_named(host: Host) -> None:
+    host.command("dpkg-query", "exit 1")
+    host.command("apt-get", "[[ $* != *' install '* ]]")
+    host.write("/etc/own-kubernetes/apt-keys", "\n")
+    done = host.source("prepare.sh", f"{FAST}install_packages")
     assert done.returncode == 1
-    assert f"this node runs Kubernetes {found[:6]}, wanted is 1.36.4" in done.stderr
-    assert "set kubernetesVersion back" in done.stderr
-    assert not [call for call in host.calls if call.startswith("apt-get")]
+    assert "packages not installed: containerd.io=2.2.1-* cri-tools" in done.stderr
+    assert "containerd or docker.io has to be removed first" in done.stderr
 
 
 def test_packages_of_exact_versions_are_installed_at_once_and_held(host: Host) -> None:
@@ -412,15 +476,6 @@ def test_packages_of_exact_versions_are_installed_at_once_and_held(host: Host) -
     assert "DPkg::Lock::Timeout=300" in words
     assert "apt-mark hold containerd.io kubeadm kubelet kubectl" in host.calls
     assert not [call for call in host.calls if call.startswith("curl")], "a mirror needs no key"
-
-
-VERSIONS = """\
-case ${@: -1} in
-  containerd.io) printf 'installed 2.2.1-1' ;;
-  cri-tools) printf 'installed 1.36.0-1.1' ;;
-  kube*) printf 'installed 1.36.4-1.1' ;;
-  *) printf 'installed 1.2.3' ;;
-esac"""
 
 
 def test_installed_packages_are_left_alone(host: Host) -> None:
@@ -506,6 +561,47 @@ def test_images_of_the_role_are_fetched(host: Host, role: str, wanted: set[str])
 def test_no_image_is_fetched_where_that_is_off(host: Host) -> None:
     assert host.source("prepare.sh", "pull_images").returncode == 0
     assert not [call for call in host.calls if call.startswith("systemd-run")]
+
+
+# --- prepare.sh: keepalived --------------------------------------------------------------------
+
+
+KEEPALIVED = {
+    "/etc/own-kubernetes/virtual-address": "10.0.0.5",
+    "/etc/own-kubernetes/keepalived.conf": "interface @DEVICE@\nunicast_src_ip 10.0.0.11",
+}
+
+
+@pytest.fixture
+def sharing(host: Host) -> Host:
+    """A control plane's host that shares an address."""
+    for path, text in KEEPALIVED.items():
+        host.write(path, f"{text}\n")
+    host.on_network("10.0.0.11")
+    return host
+
+
+def test_keepalived_gets_the_interface_of_the_nodes_own_address(sharing: Host) -> None:
+    done = sharing.source("prepare.sh", "set_up_keepalived")
+    assert done.returncode == 0, done.stderr
+    config = sharing.read("/etc/keepalived/keepalived.conf")
+    assert config == "interface ens10\nunicast_src_ip 10.0.0.11\n"
+
+
+def test_a_running_keepalived_is_told_of_a_change_only(sharing: Host) -> None:
+    sharing.source("prepare.sh", "set_up_keepalived")
+    sharing.source("prepare.sh", "set_up_keepalived")
+    assert sharing.called("systemctl").count("reload keepalived") == 1
+    sharing.write("/etc/own-kubernetes/keepalived.conf", "interface @DEVICE@\n")
+    sharing.source("prepare.sh", "set_up_keepalived")
+    assert sharing.called("systemctl").count("reload keepalived") == 2
+
+
+def test_keepalived_is_not_started_before_the_host_is_a_control_plane(sharing: Host) -> None:
+    sharing.command("systemctl", "[[ $1 != is-active ]]")
+    done = sharing.source("prepare.sh", "set_up_keepalived")
+    assert done.returncode == 0, done.stderr
+    assert sharing.called("systemctl") == ["is-active --quiet keepalived"]
 
 
 # --- trust.sh ----------------------------------------------------------------------------------
@@ -610,6 +706,7 @@ def prepared(host: Host, role: str = "worker", more: Mapping[str, str] | None = 
     host.command("dpkg-query", "printf 'bash\\ncoreutils\\n'")
     host.command("systemctl", "[[ $1 != is-active ]]")
     host.command("sysctl", "[[ $1 == --* ]] || echo 'net.ipv4.ip_forward = 0'")
+    host.on_network("10.0.0.11")
     host.write("/etc/sysctl.d/90-own-kubernetes.conf", "")
     host.path("/etc/systemd/system").mkdir(parents=True, exist_ok=True)
     host.path("/run/own-kubernetes").mkdir(parents=True, exist_ok=True)
@@ -635,6 +732,15 @@ def test_a_host_with_packet_filter_rules_gets_the_firewall(host: Host) -> None:
     prepared(host, "control-plane", FIREWALL)
     assert "systemctl restart own-kubernetes-firewall.service" in host.calls
     assert "firewall.nft" in host.read("/etc/systemd/system/own-kubernetes-firewall.service")
+
+
+UNITS = ("firewall.service", "floating.service", "nodes.service", "nodes.timer")
+
+
+def test_every_unit_of_ours_is_one_that_restore_knows() -> None:
+    assert {path.name for path in SCRIPTS.iterdir() if path.suffix != ".sh"} == {
+        f"own-kubernetes-{name}" for name in UNITS
+    }
 
 
 FIRST_KEYS = ("/etc/ssh/ssh_host_ecdsa_key", "/etc/ssh/ssh_host_ecdsa_key.pub")
@@ -695,6 +801,21 @@ def test_restore_takes_away_what_prepare_brought(host: Host) -> None:
         assert not host.path(path).exists(), path
 
 
+def test_restore_takes_away_every_service_of_ours(host: Host) -> None:
+    """Those too of phases that failed, or that no longer are."""
+    prepared(host, "control-plane", {**FIREWALL, **KEEPALIVED})
+    assert host.path("/etc/keepalived/keepalived.conf").exists()
+    units = [f"own-kubernetes-{name}" for name in UNITS]
+    for unit in units:
+        host.write(f"/etc/systemd/system/{unit}", "")
+    others = host.write("/etc/systemd/system/theirs.service", "")
+    host.forget_calls()
+    assert host.run("restore.sh").returncode == 0
+    assert {f"disable --now --quiet {unit}" for unit in units} <= set(host.called("systemctl"))
+    assert list(others.parent.iterdir()) == [others]
+    assert not host.path("/etc/keepalived/keepalived.conf").exists()
+
+
 def test_restore_keeps_packages_where_that_is_wanted(host: Host) -> None:
     prepared(host)
     host.command("dpkg-query", "printf 'bash\\ncoreutils\\nkubeadm\\n'")
@@ -727,364 +848,15 @@ def test_restore_takes_away_files_of_a_prepare_that_was_cut_off(host: Host) -> N
     assert not host.path("/etc/modules-load.d/own-kubernetes.conf").exists()
 
 
-# --- init.sh -----------------------------------------------------------------------------------
-
-KUBEADM_INIT = """\
-if [[ $1 == init ]]; then
-  cp "${2#--config=}" /etc/seen.yaml
-  mkdir -p /etc/kubernetes
-  echo >/etc/kubernetes/admin.conf
-fi"""
+# --- access.sh ---------------------------------------------------------------------------------
 
 
-def on_network(host: Host, address: str) -> None:
-    """The host has the address that its files name."""
-    host.write("/etc/own-kubernetes/internal-address", f"{address}\n")
-    host.command("ip", f"echo '2: ens10    inet {address}/32 brd {address} scope global ens10'")
-
-
-@pytest.fixture
-def control_plane(host: Host) -> Host:
-    host.write("/etc/own-kubernetes/init.yaml", "a: 1\nkubernetesVersion: v0.0.0\nb: 2\n")
-    host.write("/etc/own-kubernetes/login-user", "root\n")
-    host.path("/run/own-kubernetes").mkdir(parents=True)
-    host.path("/var/lib/own-kubernetes").mkdir(parents=True)
-    host.command("kubeadm", KUBEADM_INIT)
-    on_network(host, "10.0.0.11")
-    host.command("install", '/usr/bin/install -d "${@: -1}"')
-    return host
-
-
-def kubeadm_calls(host: Host) -> list[str]:
-    return [call.split()[1] for call in host.calls if call.startswith("kubeadm")]
-
-
-def test_init_makes_a_cluster_of_the_wanted_version(control_plane: Host) -> None:
-    done = control_plane.run("init.sh")
-    assert done.returncode == 0, done.stderr
-    assert control_plane.read("/etc/seen.yaml") == "a: 1\nkubernetesVersion: v1.36.4\nb: 2\n"
-    assert control_plane.read("/var/lib/own-kubernetes/stage") == "member\n"
-    assert control_plane.read("/var/lib/own-kubernetes/cluster") == "blue\n"
-    assert any("delete secret" in call for call in control_plane.calls), "kubeadm's own token"
-    assert "kubeadm init: " in done.stderr
-
-
-PROVIDER = {"PROVIDER_ID": "hcloud://4711"}
-
-
-def test_a_control_plane_on_a_server_says_which(control_plane: Host) -> None:
-    control_plane.write("/etc/own-kubernetes/init.yaml", "provider-id: '@PROVIDER_ID@'\n")
-    assert control_plane.run("init.sh", env=PROVIDER).returncode == 0
-    assert control_plane.read("/etc/seen.yaml") == "provider-id: 'hcloud://4711'\n"
-
-
-def test_init_waits_for_the_address_that_it_advertises(control_plane: Host) -> None:
-    control_plane.command("ip", ":")
-    control_plane.command("sleep", ":")
-    sooner(control_plane, "lib.sh", "wait_for 120", "wait_for 0")
-    done = control_plane.run("init.sh")
-    assert done.returncode == 1
-    assert "no interface has the address 10.0.0.11" in done.stderr
-    assert kubeadm_calls(control_plane) == []
-
-
-def test_init_finds_a_cluster_that_is_there(control_plane: Host) -> None:
-    control_plane.run("init.sh")
-    control_plane.forget_calls()
-    assert control_plane.run("init.sh").returncode == 0
-    assert kubeadm_calls(control_plane) == []
-
-
-def test_init_resets_what_it_left_unfinished_and_does_it_again(control_plane: Host) -> None:
-    control_plane.write("/var/lib/own-kubernetes/stage", "init\n")
-    control_plane.write("/etc/kubernetes/manifests/kube-apiserver.yaml", "half done")
-    done = control_plane.run("init.sh")
-    assert kubeadm_calls(control_plane)[0] == "reset", done.stderr
-
-
-def test_a_failed_init_is_marked_as_unfinished(control_plane: Host) -> None:
-    control_plane.command("kubeadm", "exit 1")
-    assert control_plane.run("init.sh").returncode != 0
-    assert control_plane.read("/var/lib/own-kubernetes/stage") == "init\n"
-
-
-def test_init_refuses_a_host_of_another_cluster_of_ours(control_plane: Host) -> None:
-    control_plane.run("init.sh")
-    control_plane.forget_calls()
-    done = control_plane.run("init.sh", env={"CLUSTER": "green"})
-    assert done.returncode == 1
-    assert "belongs to our cluster 'blue'" in done.stderr
-    assert "expected: a host of cluster 'green'" in done.stderr
-    assert kubeadm_calls(control_plane) == []
-
-
-@pytest.mark.parametrize("schedulable", ["true", "false"])
-def test_load_balancers_may_use_a_control_plane_for_workloads(
-    control_plane: Host, schedulable: str
-) -> None:
-    control_plane.run("init.sh", env={"SCHEDULABLE": schedulable})
-    label = "label node w1 node.kubernetes.io/exclude-from-external-load-balancers-"
-    assert any(label in call for call in control_plane.calls) == (schedulable == "true")
-
-
-# --- admit.sh, access.sh, mint.sh --------------------------------------------------------------
-
-
-def test_a_joining_host_may_run_mint_and_nothing_else(control_plane: Host) -> None:
-    keys = control_plane.write("/home/.ssh/authorized_keys", "ssh-ed25519 AAAA the-admin\n")
-    for _ in range(2):
-        done = control_plane.run("admit.sh")
-        assert done.returncode == 0, done.stderr
-    admin, joiner = keys.read_text().splitlines()
-    assert admin == "ssh-ed25519 AAAA the-admin"
-    mint = control_plane.scripts / "mint.sh"
-    assert joiner.startswith(f'restrict,command="{mint}" ssh-ed25519 ')
-    assert joiner.endswith(" own-kubernetes-join")
-    assert keys.stat().st_mode & 0o777 == 0o600
-    memberlist = control_plane.path("/var/lib/own-kubernetes/memberlist-key")
-    assert memberlist.stat().st_mode & 0o077 == 0
-    assert memberlist.read_text()
-
-
-def test_a_login_user_other_than_root_runs_mint_with_sudo(control_plane: Host) -> None:
-    control_plane.write("/etc/own-kubernetes/login-user", "root2\n")
-    control_plane.command("id", "echo root")
-    control_plane.run("admit.sh")
-    text = control_plane.read("/home/.ssh/authorized_keys")
-    mint = f'sudo -n {control_plane.scripts}/mint.sh \\"$SSH_ORIGINAL_COMMAND\\"'
-    assert text.startswith(f'restrict,command="{mint}" ')
-
-
-def test_access_prints_the_secrets_as_json(host: Host) -> None:
+def test_access_prints_the_kubeconfig_as_json(host: Host) -> None:
     host.write("/etc/kubernetes/admin.conf", "apiVersion: v1\n" + "x" * 5000)
-    host.write("/var/lib/own-kubernetes/join-key", "the key\n")
-    host.write("/var/lib/own-kubernetes/memberlist-key", "the other key")
     done = host.run("access.sh")
     values = {key: base64.b64decode(text).decode() for key, text in json.loads(done.stdout).items()}
-    assert values == {
-        "kubeconfig": "apiVersion: v1\n" + "x" * 5000,
-        "joinKey": "the key\n",
-        "memberlistKey": "the other key",
-    }
+    assert values == {"kubeconfig": "apiVersion: v1\n" + "x" * 5000}
     assert done.stderr == ""
-
-
-@pytest.mark.parametrize(
-    "request_",
-    ["", "bash", "mint", "mint ", "mint w1; id", "mint w1 w2", "mint $(id)", "mint -w1", "mint W1",
-     "mint w1\nid", "mint --all", "forget", "forget abc", "forget ../../x", "forget $(id)",
-     "forget abcdef abcdef", "forget ABCDEF"],
-)  # fmt: skip
-def test_mint_refuses_all_other_requests(host: Host, request_: str) -> None:
-    done = host.run("mint.sh", env={"SSH_ORIGINAL_COMMAND": request_})
-    assert done.returncode == 1
-    assert "this key is for joining hosts only" in done.stderr
-    assert not [call for call in host.calls if call.startswith(("kube", "openssl"))]
-
-
-@pytest.mark.parametrize(
-    ("description", "deleted"), [("own-kubernetes: one join", True), ("x", False)]
-)
-def test_mint_forgets_its_own_tokens_only(host: Host, description: str, deleted: bool) -> None:
-    encoded = base64.b64encode(description.encode()).decode()
-    host.command("kubectl", f"[[ $* != *' get '* ]] || echo {encoded}")
-    done = host.run("mint.sh", env={"SSH_ORIGINAL_COMMAND": "forget abcdef"})
-    assert done.returncode == 0, done.stderr
-    deletions = [call for call in host.calls if "delete secret bootstrap-token-abcdef" in call]
-    assert bool(deletions) == deleted
-
-
-KUBECTL = """\
-case $* in
-  *podCIDR*) echo 10.244.0.0/24 ;; # the controllers have given a node its pods
-  'get node w1 '*) cat /etc/node-address 2>/dev/null || true ;;
-esac"""
-"""The answers of a cluster; Node w1 is there when it has an address."""
-
-
-def test_mint_prints_a_short_lived_token_the_ca_and_the_server(host: Host) -> None:
-    host.command("kubeadm", f"echo {TOKEN}")
-    host.write("/etc/kubernetes/pki/ca.crt", "CERTIFICATE\n" * 50)
-    host.write("/etc/kubernetes/admin.conf", "    server: https://10.0.0.11:6443\n  name: x\n")
-    host.command("kubectl", KUBECTL)
-    done = host.run("mint.sh", env={"SSH_ORIGINAL_COMMAND": "mint w1"})
-    token, ca, server = done.stdout.split()
-    assert (token, server) == (TOKEN, "https://10.0.0.11:6443")
-    assert base64.b64decode(ca).decode() == "CERTIFICATE\n" * 50
-    assert any(call.startswith("kubeadm token create --ttl=15m ") for call in host.calls)
-
-
-def minted(host: Host, address: str, probe: str) -> tuple[str, list[str]]:
-    """The token that a joining w1 gets, and the Nodes that are deleted for it."""
-    host.command("kubeadm", f"echo {TOKEN}")
-    host.command("kubectl", KUBECTL)
-    host.command("timeout", probe)
-    host.write("/etc/node-address", address)
-    host.write("/etc/kubernetes/pki/ca.crt", "CERTIFICATE\n")
-    host.write("/etc/kubernetes/admin.conf", "    server: https://10.0.0.11:6443\n")
-    done = host.run("mint.sh", env={"SSH_ORIGINAL_COMMAND": "mint w1"})
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()[0], [call for call in host.calls if "kubectl delete" in call]
-
-
-def test_mint_takes_away_the_node_of_a_machine_that_is_gone(host: Host) -> None:
-    token, deleted = minted(host, "10.0.0.21", "exit 1")
-    assert token == TOKEN
-    assert deleted == ["kubectl delete node w1 --timeout=60s"]
-    kinds = [call.split()[0] for call in host.calls]
-    assert kinds.index("kubeadm") > host.calls.index(deleted[0]), "a token is for the free name"
-
-
-def test_mint_leaves_a_node_alone_whose_kubelet_answers(host: Host) -> None:
-    token, deleted = minted(host, "10.0.0.21", "exit 0")
-    assert (token, deleted) == (TOKEN, [])
-    (probe,) = [call for call in host.calls if call.startswith("timeout")]
-    assert probe == "timeout 3 bash -c </dev/tcp/10.0.0.21/10250"
-
-
-def test_mint_for_a_new_name_deletes_nothing(host: Host) -> None:
-    token, deleted = minted(host, "", "exit 1")
-    assert (token, deleted) == (TOKEN, [])
-    assert not [call for call in host.calls if call.startswith("timeout")]
-
-
-def test_mint_looks_at_the_real_port(host: Host) -> None:
-    """Without a pretended ``timeout``: nobody listens at a port of this machine's own network 127/8."""
-    host.command("kubectl", KUBECTL)
-    host.write("/etc/node-address", "127.9.8.7")
-    host.write("/etc/kubernetes/pki/ca.crt", "CERTIFICATE\n")
-    host.write("/etc/kubernetes/admin.conf", "    server: https://10.0.0.11:6443\n")
-    host.run("mint.sh", env={"SSH_ORIGINAL_COMMAND": "mint w1"})
-    assert [call for call in host.calls if "kubectl delete" in call] == [
-        "kubectl delete node w1 --timeout=60s"
-    ]
-
-
-# --- join.sh -----------------------------------------------------------------------------------
-
-TOKEN = "abcdef.0123456789abcdef"
-KNOWN_HOST = "[10.0.0.11]:2222 ssh-ed25519 AAAAcp1"
-JOIN_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nPRIVATE\n-----END OPENSSH PRIVATE KEY-----\n"
-LOGIN = f"{KNOWN_HOST}\n{JOIN_KEY}"
-KUBEADM_JOIN = """\
-if [[ $1 == join ]]; then
-  cat "${2#--config=}" /run/own-kubernetes/discovery.yaml >/etc/seen.yaml
-  stat --format=%a "${2#--config=}" /run/own-kubernetes/* >/etc/modes
-  mkdir -p /etc/kubernetes
-  echo >/etc/kubernetes/kubelet.conf
-fi"""
-
-
-@pytest.fixture
-def worker(host: Host) -> Host:
-    host.write("/etc/own-kubernetes/join.yaml", "token: '@TOKEN@'\n")
-    host.write("/etc/own-kubernetes/discovery.yaml", "server: '@SERVER@'\nca: '@CA@'\n")
-    host.write("/etc/own-kubernetes/control-plane", "ssh://root@10.0.0.11:22\n")
-    host.path("/run/own-kubernetes").mkdir(parents=True)
-    host.command("kubeadm", KUBEADM_JOIN)
-    host.command("kubectl", "echo True")
-    host.command("ssh", f"[[ $* != *' mint w1' ]] || echo {TOKEN} Q0E= https://10.0.0.11:6443")
-    on_network(host, "10.0.0.21")
-    return host
-
-
-def test_join_uses_a_fresh_token_and_gives_it_back(worker: Host) -> None:
-    done = worker.run("join.sh", stdin=LOGIN)
-    assert done.returncode == 0, done.stderr
-    assert worker.read("/etc/seen.yaml") == (
-        f"token: '{TOKEN}'\nserver: 'https://10.0.0.11:6443'\nca: 'Q0E='\n"
-    )
-    assert set(worker.read("/etc/modes").split()) == {"600"}
-    assert worker.read("/var/lib/own-kubernetes/stage") == "member\n"
-    assert any(call.startswith("ssh ") and call.endswith("forget abcdef") for call in worker.calls)
-
-
-def test_a_worker_on_a_server_says_which(worker: Host) -> None:
-    worker.write("/etc/own-kubernetes/join.yaml", "provider-id: '@PROVIDER_ID@'\n")
-    assert worker.run("join.sh", stdin=LOGIN, env=PROVIDER).returncode == 0
-    assert worker.read("/etc/seen.yaml").startswith("provider-id: 'hcloud://4711'\n")
-
-
-SECOND_HOST = "10.0.0.12 ssh-ed25519 AAAAcp2"
-
-
-@pytest.mark.parametrize("hosts", [KNOWN_HOST, f"{KNOWN_HOST}\n{SECOND_HOST}"])
-def test_join_takes_the_login_apart(worker: Host, hosts: str) -> None:
-    """Known hosts, as many as there are, and the key, which ssh wants with its last newline."""
-    worker.command("ssh", "cp /run/own-kubernetes/join-* /etc")
-    worker.run("join.sh", stdin=f"{hosts}\n{JOIN_KEY}")
-    assert worker.read("/etc/join-hosts").rstrip("\n") == hosts
-    assert worker.read("/etc/join-key") == JOIN_KEY
-
-
-def test_the_login_is_for_root_only(worker: Host) -> None:
-    worker.command("ssh", "stat --format=%a /run/own-kubernetes/join-* >/etc/modes; exit 255")
-    worker.command("sleep", ":")
-    sooner(worker, "join.sh", "retry 120", "retry 0")
-    worker.run("join.sh", stdin=LOGIN)
-    assert worker.read("/etc/modes").split() == ["600", "600"]
-    assert list(worker.path("/run/own-kubernetes").iterdir()) == []
-
-
-def test_join_waits_for_the_address_before_it_asks_for_a_token(worker: Host) -> None:
-    worker.command("ip", ":")
-    worker.command("sleep", ":")
-    sooner(worker, "lib.sh", "wait_for 120", "wait_for 0")
-    done = worker.run("join.sh", stdin=LOGIN)
-    assert done.returncode == 1
-    assert "no interface has the address 10.0.0.21" in done.stderr
-    assert not [call for call in worker.calls if call.startswith("ssh ")]
-
-
-def test_join_leaves_no_secret_behind_and_shows_none(worker: Host) -> None:
-    done = worker.run("join.sh", stdin=LOGIN)
-    assert list(worker.path("/run/own-kubernetes").iterdir()) == []
-    secret = TOKEN.partition(".")[2]
-    assert not [call for call in worker.calls if secret in call or "PRIVATE" in call]
-    assert secret not in done.stdout + done.stderr
-    assert "PRIVATE" not in done.stdout + done.stderr
-
-
-def test_a_failed_join_leaves_no_secret_behind_either(worker: Host) -> None:
-    worker.command("kubeadm", "[[ $1 != join ]]")
-    done = worker.run("join.sh", stdin=LOGIN)
-    assert done.returncode != 0
-    assert list(worker.path("/run/own-kubernetes").iterdir()) == []
-    assert worker.read("/var/lib/own-kubernetes/stage") == "join\n"
-
-
-def test_join_checks_the_control_planes_host_key(worker: Host) -> None:
-    worker.run("join.sh", stdin=LOGIN)
-    for call in (call for call in worker.calls if call.startswith("ssh ")):
-        assert "StrictHostKeyChecking=yes" in call
-        assert f"UserKnownHostsFile={worker.root}/run/own-kubernetes/join-hosts" in call
-        assert "-F none" in call
-
-
-def test_join_resets_what_it_left_unfinished_and_does_it_again(worker: Host) -> None:
-    worker.write("/var/lib/own-kubernetes/stage", "join\n")
-    worker.write("/etc/kubernetes/kubelet.conf", "half done")
-    done = worker.run("join.sh", stdin=LOGIN)
-    assert done.returncode == 0, done.stderr
-    assert kubeadm_calls(worker) == ["reset", "join"]
-
-
-def test_join_finds_a_node_that_is_there(worker: Host) -> None:
-    worker.run("join.sh", stdin=LOGIN)
-    worker.forget_calls()
-    assert worker.run("join.sh", stdin=LOGIN).returncode == 0
-    assert kubeadm_calls(worker) == []
-    assert not [call for call in worker.calls if call.startswith("ssh ")]
-
-
-def test_join_without_a_token_names_the_control_plane(worker: Host) -> None:
-    worker.command("ssh", "exit 255")
-    worker.command("sleep", ":")
-    sooner(worker, "join.sh", "retry 120", "retry 0")
-    done = worker.run("join.sh", stdin=LOGIN)
-    assert done.returncode == 1
-    assert "no token from ssh://root@10.0.0.11:22" in done.stderr
-    assert "open the control plane's SSH port" in done.stderr
 
 
 # --- leave.sh, run.sh --------------------------------------------------------------------------
@@ -1097,30 +869,72 @@ def test_leave_does_nothing_on_a_host_that_is_in_no_cluster_of_ours(host: Host) 
     assert host.calls == []
 
 
-def test_leave_takes_the_host_out_and_may_run_again(worker: Host) -> None:
-    worker.run("join.sh", stdin=LOGIN)
-    worker.write("/etc/cni/net.d/10-flannel.conflist", "{}")
+@pytest.fixture
+def member(host: Host) -> Host:
+    """A node of our cluster."""
+    for path in ("stage", "cluster", "nodes", "cordoned", "upgrading", "settings", "renewed"):
+        host.write(f"/var/lib/own-kubernetes/{path}", "member\n")
+    host.write("/etc/kubernetes/kubelet.conf", "")
+    host.write("/etc/cni/net.d/10-flannel.conflist", "{}")
+    host.write("/etc/own-kubernetes/login-user", "root\n")
+    host.on_network("10.0.0.5")
+    return host
+
+
+def test_leave_takes_the_host_out_and_may_run_again(member: Host) -> None:
     for _ in range(2):
-        done = worker.run("leave.sh")
+        done = member.run("leave.sh")
         assert done.returncode == 0, done.stderr
-    for path in ("/etc/kubernetes", "/var/lib/own-kubernetes/stage"):
-        assert not worker.path(path).exists()
-    assert list(worker.path("/etc/cni/net.d").iterdir()) == []
-    assert kubeadm_calls(worker) == ["join", "reset"]
-    assert "ip link delete flannel.1" in worker.calls
+    assert not member.path("/etc/kubernetes").exists()
+    assert list(member.path("/var/lib/own-kubernetes").iterdir()) == []
+    assert list(member.path("/etc/cni/net.d").iterdir()) == []
+    assert [call.split()[0] for call in member.called("kubeadm")] == ["reset"]
+    assert "ip link delete flannel.1" in member.calls
 
 
-def test_leave_removes_kubernetes_rules_and_keeps_all_others(worker: Host) -> None:
-    worker.run("join.sh", stdin=LOGIN)
-    worker.write(
+def test_leave_goes_on_where_kubeadm_cant_reset(member: Host) -> None:
+    """The cluster may be dead, and its etcd not let go of the member."""
+    member.command("kubeadm", "exit 1")
+    done = member.run("leave.sh")
+    assert done.returncode == 0, done.stderr
+    assert "kubeadm reset reported an error; going on" in done.stderr
+    assert not member.path("/var/lib/own-kubernetes/stage").exists()
+
+
+def test_leave_gives_a_shared_address_to_another_before_the_reset(member: Host) -> None:
+    member.write("/etc/own-kubernetes/virtual-address", "10.0.0.5\n")
+    member.run("leave.sh")
+    keepalived = member.calls.index("systemctl disable --quiet --now keepalived")
+    address = member.calls.index("ip address delete 10.0.0.5/32 dev ens10")
+    reset = next(n for n, call in enumerate(member.calls) if call.startswith("kubeadm reset"))
+    assert keepalived < address < reset
+
+
+def test_leave_without_a_shared_address_touches_no_keepalived(member: Host) -> None:
+    member.run("leave.sh")
+    assert not [call for call in member.calls if "keepalived" in call or "address delete" in call]
+
+
+def test_leave_ends_the_look_at_the_nodes_and_lets_no_host_in_any_more(member: Host) -> None:
+    keys = member.write(
+        "/home/.ssh/authorized_keys",
+        'ssh-ed25519 AAAA the-admin\nrestrict,command="x" ssh-ed25519 BBBB own-kubernetes-door\n',
+    )
+    member.run("leave.sh")
+    assert keys.read_text() == "ssh-ed25519 AAAA the-admin\n"
+    assert "systemctl disable --quiet --now own-kubernetes-nodes.timer" in member.calls
+
+
+def test_leave_removes_kubernetes_rules_and_keeps_all_others(member: Host) -> None:
+    member.write(
         "/etc/rules",
         "*filter\n:INPUT ACCEPT\n-A INPUT -p tcp --dport 22 -j ACCEPT\n-A INPUT -j KUBE-FIREWALL\n"
         "-A FORWARD -j FLANNEL-FWD\nCOMMIT\n",
     )
-    worker.command("iptables-save", "cat /etc/rules")
-    worker.command("iptables-restore", "cat >/etc/restored")
-    assert worker.run("leave.sh").returncode == 0
-    assert worker.read("/etc/restored").splitlines() == [
+    member.command("iptables-save", "cat /etc/rules")
+    member.command("iptables-restore", "cat >/etc/restored")
+    assert member.run("leave.sh").returncode == 0
+    assert member.read("/etc/restored").splitlines() == [
         "*filter", ":INPUT ACCEPT", "-A INPUT -p tcp --dport 22 -j ACCEPT", "COMMIT",
     ]  # fmt: skip
 
@@ -1142,5 +956,8 @@ def test_run_refuses_to_go_on_without_root(host: Host) -> None:
 
 
 def test_every_phase_is_a_script_of_its_own() -> None:
-    phases = {"trust", "prepare", "init", "join", "access", "webhook", "leave", "restore"}
+    phases = {
+        *("trust", "prepare", "control-plane", "join", "upgrade", "access", "webhook", "floating"),
+        *("remove", "leave", "restore"),
+    }
     assert phases <= {script.stem for script in SCRIPTS.glob("*.sh")}

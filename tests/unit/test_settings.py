@@ -55,6 +55,9 @@ class Bad(NamedTuple):
 
 
 POOLS = "loadBalancerPools"
+VIRTUAL = "apiVirtualAddress"
+CONTROL_PLANES = {f"nodes.cp{n}": node(f"10.0.0.1{n}", "control-plane") for n in (2, 3)}
+"""Two more of them."""
 
 BAD = [
     # 1: networks overlap, in both directions
@@ -156,11 +159,12 @@ BAD = [
     # 6: number of control planes
     Bad("6-two", {"nodes.cp2": node("10.0.0.12", "control-plane")}, "nodes", ["cp1", "cp2"],
         "an odd number of control planes", "make one of them a worker"),
-    Bad("6-four", {f"nodes.cp{n}": node(f"10.0.0.1{n}", "control-plane") for n in (2, 3, 4)},
-        "nodes", ["cp1", "cp2", "cp3", "cp4"], "an odd number of control planes",
-        "make the others workers"),
-    Bad("6-three", {f"nodes.cp{n}": node(f"10.0.0.1{n}", "control-plane") for n in (2, 3)},
-        "nodes", ["cp1", "cp2", "cp3"], "several are not supported yet (there are 3)",
+    Bad("6-four", {**CONTROL_PLANES, "nodes.cp4": node("10.0.0.14", "control-plane")},
+        "nodes", ["cp1", "cp2", "cp3", "cp4"],
+        "an even number has no better quorum than one less (there are 4)",
+        "set evenControlPlanes to true"),
+    Bad("6-nine", {f"nodes.cp{n}": node(f"10.0.0.1{n}", "control-plane") for n in range(2, 10)},
+        "nodes", [f"cp{n}" for n in range(1, 10)], "at most 7 control planes (there are 9)",
         "make the others workers"),
     Bad("6-none", {"nodes.cp1.role": "worker"}, "nodes", ["cp1", "w1", "w2"],
         "one node of role control-plane", "add one"),
@@ -168,6 +172,37 @@ BAD = [
         "scheduleOnControlPlanes", False, "true, or at least one worker", "add a worker"),
     Bad("6-role", {"nodes.w1.role": "master"}, "nodes.w1.role", "master",
         "'control-plane' or 'worker'", "Pulumi.yaml"),
+    # 7: several control planes, and the address that they share
+    Bad("7-no-address", {"nodes.cp2": node("10.0.0.12", "control-plane"), "evenControlPlanes": True},
+        VIRTUAL, "", "outlives each of the 2 control planes",
+        "set apiVirtualAddress to a free address of nodeCidr, or apiEndpoint"),
+    Bad("7-outside", {VIRTUAL: "10.0.1.5"}, VIRTUAL, "10.0.1.5",
+        "a free address of nodeCidr (10.0.0.0/24)", "choose one that no node and no pool"),
+    Bad("7-network", {VIRTUAL: "10.0.0.0"}, VIRTUAL, "10.0.0.0", "a free address of nodeCidr",
+        "choose one"),
+    Bad("7-broadcast", {VIRTUAL: "10.0.0.255"}, VIRTUAL, "10.0.0.255",
+        "a free address of nodeCidr", "choose one"),
+    Bad("7-control-planes-own", {VIRTUAL: "10.0.0.11"}, VIRTUAL, "10.0.0.11",
+        "(it is of node cp1)", "choose one"),
+    Bad("7-workers-private", {VIRTUAL: "10.0.0.9",
+                              "nodes.w1": node("203.0.113.9", privateAddress="10.0.0.9")},
+        VIRTUAL, "10.0.0.9", "(it is of node w1)", "choose one"),
+    Bad("7-in-pool", {VIRTUAL: "10.0.0.207"}, VIRTUAL, "10.0.0.207",
+        "(it is of pool 10.0.0.200-10.0.0.219)", "choose one"),
+    Bad("7-beside-endpoint", {VIRTUAL: "10.0.0.5", "apiEndpoint": "api.example.com"}, VIRTUAL,
+        "10.0.0.5", "no apiEndpoint beside it", "remove one of the two"),
+    Bad("7-word", {VIRTUAL: "api.example.com"}, VIRTUAL, "api.example.com", "an IPv4 address",
+        "dotted form"),
+    Bad("7-network-form", {VIRTUAL: "10.0.0.5/32"}, VIRTUAL, "10.0.0.5/32", "an IPv4 address",
+        "dotted form"),
+    Bad("7-ipv6", {VIRTUAL: "fd00::5"}, VIRTUAL, "fd00::5", "an IPv4 address", "dotted form"),
+    Bad("7-even-word", {"evenControlPlanes": "for now"}, "evenControlPlanes", "for now", "boolean",
+        "Pulumi.yaml"),
+    Bad("7-drain-short", {"drainTimeoutSeconds": 9}, "drainTimeoutSeconds", 9, "10", "Pulumi.yaml"),
+    Bad("7-drain-long", {"drainTimeoutSeconds": 3601}, "drainTimeoutSeconds", 3601, "3600",
+        "Pulumi.yaml"),
+    Bad("7-at-once", {"workersAtOnce": -1}, "workersAtOnce", -1, "0", "Pulumi.yaml"),
+    Bad("7-at-once-many", {"workersAtOnce": 101}, "workersAtOnce", 101, "100", "Pulumi.yaml"),
     # 8: Kubernetes version
     *(
         Bad(f"8-{version}", {"kubernetesVersion": version}, "kubernetesVersion", version,
@@ -404,6 +439,32 @@ UNUSUAL: dict[str, dict[str, Any]] = {
     "version with a v": {"kubernetesVersion": "v1.31.0"},
     "newest minor": {"kubernetesVersion": "1.37.2"},
     "endpoint by name with another port": {"apiEndpoint": "api.example.com:443"},
+    "three control planes behind a shared address": {**CONTROL_PLANES, VIRTUAL: "10.0.0.5"},
+    "three control planes behind a name": {**CONTROL_PLANES, "apiEndpoint": "api.example.com"},
+    "five control planes and no worker": {
+        **{f"nodes.cp{n}": node(f"10.0.0.1{n}", "control-plane") for n in (2, 3, 4, 5)},
+        "nodes.w1": REMOVED,
+        "nodes.w2": REMOVED,
+        "scheduleOnControlPlanes": True,
+        VIRTUAL: "10.0.0.254",
+    },
+    "seven control planes": {
+        **{f"nodes.cp{n}": node(f"10.0.0.1{n}", "control-plane") for n in range(2, 8)},
+        VIRTUAL: "10.0.0.1",
+    },
+    "two control planes, on the way to three": {
+        "nodes.cp2": node("10.0.0.12", "control-plane"),
+        "evenControlPlanes": True,
+        VIRTUAL: "10.0.0.5",
+    },
+    "four control planes, on the way to five": {
+        **CONTROL_PLANES,
+        "nodes.cp4": node("10.0.0.14", "control-plane"),
+        "evenControlPlanes": True,
+        VIRTUAL: "10.0.0.5",
+    },
+    "a shared address before there is a second control plane": {VIRTUAL: "10.0.0.5"},
+    "bounds of an upgrade": {"drainTimeoutSeconds": 10, "workersAtOnce": 100},
     "own user and port for a node": {"nodes.w1.user": "debian", "nodes.w1.port": 2222},
     "taints of every form": {
         "nodes.w1.taints": [
@@ -448,10 +509,37 @@ def test_versions_lose_their_v() -> None:
          "10.0.0.9:6443"),
         ({"apiEndpoint": "api.example.com"}, "api.example.com:6443"),
         ({"apiEndpoint": "api.example.com:443"}, "api.example.com:443"),
+        ({VIRTUAL: "10.0.0.5"}, "10.0.0.5:6443"),
+        ({VIRTUAL: "10.0.0.5", **CONTROL_PLANES}, "10.0.0.5:6443"),
     ],
 )  # fmt: skip
 def test_endpoint(changes: Mapping[str, Any], endpoint: str) -> None:
     assert load(changes).settings.endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    ("workers", "at_once", "batch"),
+    [(0, 0, 1), (1, 0, 1), (10, 0, 1), (11, 0, 2), (40, 0, 4), (2, 3, 3), (40, 1, 1)],
+)
+def test_an_upgrade_takes_out_a_tenth_of_the_workers_unless_told_otherwise(
+    workers: int, at_once: int, batch: int
+) -> None:
+    nodes = {"cp1": SITE["nodes"]["cp1"]}
+    nodes |= {f"w{n}": node(f"10.0.0.{100 + n}") for n in range(workers)}
+    changes = {"nodes": nodes, "workersAtOnce": at_once, "scheduleOnControlPlanes": True}
+    assert load(changes).settings.worker_batch == batch
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize("count", range(1, 10))
+def test_numbers_of_control_planes(count: int, allowed: bool) -> None:
+    nodes = {f"cp{n}": node(f"10.0.0.{n}", "control-plane") for n in range(1, count + 1)}
+    changes = {VIRTUAL: "10.0.0.100", "evenControlPlanes": allowed, "scheduleOnControlPlanes": True}
+    if count <= 7 and (allowed or count % 2 == 1):
+        assert len(load({**changes, "nodes": nodes}).settings.control_planes) == count
+    else:
+        keys = {problem.key for problem in refused({**changes, "nodes": nodes}).problems}
+        assert keys == {"nodes"}
 
 
 # --- networks, by property ---------------------------------------------------------------------
@@ -540,6 +628,18 @@ def test_a_pool_that_leaves_the_nodes_network_is_refused(
     found = at(problems_of(**site_in(network), loadBalancerPools=[str(pool)]), f"{POOLS}.0")
     inside = pool.first in network and pool.last in network
     assert any("nodeCidr" in text for text in found) == (not inside)
+
+
+@given(networks(16, 29), st.data())
+def test_a_shared_address_is_one_that_nobody_has(network: IPv4Network, data: st.DataObject) -> None:
+    around = st.integers(max(0, int(network[0]) - 1), min(2**32 - 1, int(network[-1]) + 1))
+    address = IPv4Address(data.draw(around))
+    pool = AddressRange(network[4], network[5])
+    found = problems_of(
+        **site_in(network), apiVirtualAddress=str(address), loadBalancerPools=[str(pool)]
+    )
+    free = address in network and address not in (*map(network.__getitem__, range(6)), network[-1])
+    assert bool(at(found, VIRTUAL)) == (not free)
 
 
 def site_in(network: IPv4Network) -> dict[str, Any]:
@@ -707,6 +807,7 @@ def test_declaration_has_description_and_the_settings_own_type(key: str) -> None
     declaration = declarations()[key]
     assert len(declaration["description"]) > 20
     schema = Settings.model_json_schema(mode="validation")["properties"][key]
+    schema = schema.get("anyOf", [schema])[0]  # of a value that need not be there
     expected = schema.get("type", "object")  # a reference to another section
     assert declaration["type"] == expected
     if expected == "array":
@@ -742,6 +843,9 @@ def test_defaults_pass_their_own_checks() -> None:
     assert settings.ssh_port == 22
     assert not settings.open_to_world
     assert not settings.schedule_on_control_planes
+    assert not settings.even_control_planes
+    assert settings.api_virtual_address is None
+    assert settings.drain_timeout_seconds == 300
 
 
 def test_changes_of_a_stack_file_leave_the_template_alone() -> None:

@@ -158,9 +158,7 @@ class HetznerControllers(pulumi.ComponentResource):
                 metadata={"name": node},
                 spec={"provider_id": provider_ids.of_host(self._settings.cluster_name, node)},
                 opts=pulumi.ResourceOptions.merge(
-                    self._access.options(
-                        self, [self._nodes.joined.get(node, self._nodes.control_plane)]
-                    ),
+                    self._access.options(self, [self._nodes.joined[node]]),
                     pulumi.ResourceOptions(retain_on_delete=True),  # the API would refuse
                 ),
             )

@@ -30,11 +30,12 @@ from cluster.machines.hetzner.user_data import user_data
 from cluster.network.floating import FloatingIp
 from cluster.nodes import prepare_values
 from cluster.nodes.files import envelope, host_files
+from cluster.remote import at_the_end
 from cluster.settings import API_PORT, NodeSettings, Stack
 
 LABEL = "own-kubernetes"
 MADE = f"{LABEL}/made"
-SWEEP = ".venv/bin/python -m cluster.machines.hetzner.sweep"
+SWEEP = "cluster.machines.hetzner.sweep"
 WORLD = ["0.0.0.0/0", "::/0"]
 
 HEALTH_SECONDS = 3
@@ -125,8 +126,7 @@ class _Site(pulumi.ComponentResource):
         self._boot_keys = {n: self._boot_key(n) for n in nodes}
         self._addresses = {n: self._address(n, node) for n, node in nodes.items()}
         self.servers = {n: self._server(n, node) for n, node in nodes.items()}
-        for name in nodes:
-            self._ending(name)
+        self._ends = {n: self._ending(n) for n in nodes}
         self._plugged = {n: self._plug(n, node) for n, node in nodes.items()}
         self._api = self._api_balancer() if self._settings.hetzner.api_load_balancer else []
         entry = self._settings.entry
@@ -151,7 +151,8 @@ class _Site(pulumi.ComponentResource):
             first_contact=True,
             carrier=server,
             provider_id=server.id.apply(lambda number: f"hcloud://{number}"),
-            after=(self._plugged[name], *self._api),
+            # A node that leaves is drained before its server is deleted.
+            after=(self._plugged[name], self._ends[name], *self._api),
         )
 
     # What all servers share
@@ -177,15 +178,13 @@ class _Site(pulumi.ComponentResource):
         triggers: list[pulumi.Input[str]] | None = None,
     ) -> local.Command:
         """A command that does its work when the stack is destroyed."""
-        return local.Command(
+        return at_the_end(
             name,
-            create="true",
-            delete=pulumi.Output.format("{} {}", SWEEP, words),
+            pulumi.Output.format("{} {}", SWEEP, words),
             environment={
                 "HCLOUD_TOKEN": self._token,
                 "HCLOUD_ENDPOINT": self._stack.hetzner_endpoint,
             },
-            add_previous_output_in_env=False,
             triggers=triggers,
             opts=pulumi.ResourceOptions(
                 parent=self, depends_on=after, delete_before_replace=bool(triggers)

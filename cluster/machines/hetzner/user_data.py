@@ -25,6 +25,9 @@ FILES = "/etc/own-kubernetes/boot-files"
 LIMIT_BYTES = 32 * 1024
 BOOT_SCRIPTS = (
     "lib.sh",
+    "packages.sh",
+    "cluster.sh",
+    "firewall.sh",
     "run.sh",
     "prepare.sh",
     "trust.sh",

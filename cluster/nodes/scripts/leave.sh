@@ -23,11 +23,20 @@ remove_rules() {
   done
 }
 
+# The address that control planes share goes to another one first.
+give_address_up() {
+  local address
+  address=$(cat "$CONFIG/virtual-address" 2>/dev/null) || return 0
+  systemctl disable --quiet --now keepalived 2>/dev/null || true
+  ip address delete "$address/32" dev "$(device_of "$address")" 2>/dev/null || true
+}
+
 [[ -n $(stage) ]] || exit 0
-rm -f "$STATE"/join-key* "$STATE/memberlist-key"
+give_address_up
+systemctl disable --quiet --now own-kubernetes-nodes.timer 2>/dev/null || true
 while read -r home; do
   keys=$home/.ssh/authorized_keys
-  [[ ! -e $keys ]] || sed -i '/ own-kubernetes-join$/d' "$keys"
+  [[ ! -e $keys ]] || sed -i "/ $ADMITTED_AS\$/d" "$keys"
 done < <(getent passwd "$(cat "$CONFIG/login-user" 2>/dev/null || echo root)" | cut -d: -f6)
 if command -v kubeadm >/dev/null; then
   systemctl start containerd || true
@@ -40,4 +49,4 @@ remove_rules
 # Emptied, not removed: containerd ends when its CNI folder goes.
 find /etc/cni/net.d -mindepth 1 -delete 2>/dev/null || true
 rm -rf /var/lib/cni /run/flannel /etc/kubernetes /var/lib/kubelet/* /var/lib/etcd/*
-rm -f "$STATE/stage" "$STATE/cluster"
+rm -f "$STATE"/{stage,cluster,nodes,cordoned,upgrading,settings,renewed}

@@ -6,9 +6,12 @@
 export LIBRARY=/usr/local/lib/own-kubernetes # these scripts, owned by root
 export CONFIG=/etc/own-kubernetes            # what the program wants of this host
 export STATE=/var/lib/own-kubernetes         # what was found here and what was done, for restore
+export APPLIED=$STATE/settings               # digest of the settings for kubelets that this node has
 export RUNTIME=/run/own-kubernetes           # secrets and results in flight: memory only, root only
+export ADMITTED_AS=own-kubernetes-door       # the comment of our lines in authorized_keys
 export ADMIN=/etc/kubernetes/admin.conf
 export KUBECACHEDIR=$RUNTIME/kubectl         # nothing of ours in a home
+export NOT_WELL=75 # exit status: this control plane is not well, another one is to be asked
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 exec 3>&2 # stderr, also from within a step
@@ -103,6 +106,18 @@ refuse_foreign_cluster() {
       "choose another host, or run 'kubeadm reset' here if that cluster may go"
   done
 }
+
+# What is installed here, like 1.36.4; fails where nothing is.
+installed_version() {
+  local version
+  version=$(dpkg-query --show --showformat '${Version}' "$1" 2>/dev/null) && [[ -n $version ]] || return 1
+  printf '%s\n' "${version%%-*}"
+}
+kubeadm_version() { installed_version kubeadm; }
+kubelet_version() { installed_version kubelet; }
+
+# The interface that has an address.
+device_of() { ip -4 -oneline address show | awk -v address="$1/" 'index($4, address) == 1 {print $2; exit}'; }
 
 # The address between the nodes; a cloud server's private network is plugged in some time after its boot.
 has_address() { ip -4 -oneline address show | grep -F " $1/"; }

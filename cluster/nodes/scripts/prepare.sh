@@ -8,6 +8,8 @@
 set -euo pipefail
 # shellcheck source=cluster/nodes/scripts/lib.sh
 source "$(dirname "$(readlink -f "$0")")/lib.sh"
+# shellcheck source=cluster/nodes/scripts/packages.sh
+source "$(dirname "$(readlink -f "$0")")/packages.sh"
 : "${KUBERNETES_VERSION:?}" "${CONTAINERD_VERSION:?}" "${ROLE:?}"
 # shellcheck source=/dev/null
 source /etc/os-release
@@ -113,18 +115,6 @@ set_up_firewall() {
   systemctl restart own-kubernetes-firewall.service
 }
 
-apt_get() { # cloud-init and unattended upgrades may hold apt's locks for a while
-  apt-get --quiet=2 -o DPkg::Lock::Timeout=300 -o APT::Get::Lock::Timeout=300 \
-    -o Acquire::Retries=4 -o Acquire::http::Timeout=30 -o Acquire::Languages=none "$@"
-}
-
-installed() { # PACKAGE or PACKAGE=VERSION-PATTERN
-  local found
-  found=$(dpkg-query --show --showformat '${db:Status-Status} ${Version}' "${1%%=*}" 2>/dev/null) || return 1
-  # shellcheck disable=SC2053 # the right side is a pattern
-  [[ $1 != *=* && $found == installed\ * || $found == installed\ ${1#*=} ]]
-}
-
 fetch_keys() { # lines "PATH URL FINGERPRINT": from the internet, accepted only by fingerprint
   local path url fingerprint found
   while read -r path url fingerprint; do
@@ -142,42 +132,31 @@ fetch_keys() { # lines "PATH URL FINGERPRINT": from the internet, accepted only 
 }
 
 wanted_packages() {
-  printf '%s\n' "containerd.io=$CONTAINERD_VERSION-*" {kubeadm,kubelet,kubectl}="$KUBERNETES_VERSION-*" \
-    cri-tools nftables conntrack ethtool socat iptables openssh-client
+  printf '%s\n' "containerd.io=$CONTAINERD_VERSION-*" cri-tools nftables conntrack ethtool socat iptables \
+    openssh-client
+  [[ ! -e $CONFIG/virtual-address ]] || printf '%s\n' keepalived curl
+  ((${#kubernetes[@]} == 0)) || printf '%s\n' "${kubernetes[@]}"
 }
 
+# A member's version is changed by upgrade.sh, node by node; here its packages are only fetched ahead.
 install_packages() {
-  local package wanted missing=()
+  local kubernetes ahead=() wanted
+  mapfile -t kubernetes < <(printf "%s=$KUBERNETES_VERSION-*\n" kubeadm kubelet kubectl)
+  if [[ -n $(stage) && $(kubelet_version) != "$KUBERNETES_VERSION" ]]; then
+    ahead=("${kubernetes[@]}")
+    kubernetes=()
+  fi
   mapfile -t wanted < <(wanted_packages)
-  for package in "${wanted[@]}"; do
-    installed "$package" || missing+=("$package")
-  done
-  ((${#missing[@]})) || return 0
-  refuse_other_version
+  missing "${wanted[@]}" "${ahead[@]}" >/dev/null || return 0
   fetch_keys
-  # One transaction; the kubelet and containerd are started by us, once they are configured.
-  retry 120 apt_get update || fail "apt-get update failed" "package lists of every source" \
-    "look at the lines above: they name the host and URL that did not answer"
-  retry 120 apt_get install --no-install-recommends --no-remove --allow-change-held-packages \
-    -o Dpkg::Options::=--force-confold "${wanted[@]}" ||
-    fail "packages not installed: ${wanted[*]}" "every one available and none in conflict" \
-      "look at the lines above; a distribution's own containerd or docker.io has to be removed first"
+  ((${#ahead[@]} == 0)) || fetch_ahead "${ahead[@]}" || fail_for_packages "${ahead[@]}"
+  install_exactly "${wanted[@]}" || fail_for_packages "${wanted[@]}"
   apt-mark hold containerd.io kubeadm kubelet kubectl >/dev/null
-}
-
-refuse_other_version() { # a member's versions are changed by an upgrade, node by node, not here
-  local found
-  found=$(dpkg-query --show --showformat '${Version}' kubelet 2>/dev/null) || return 0
-  [[ -z $(stage) ]] && return 0
-  [[ $found == "$KUBERNETES_VERSION-"* ]] ||
-    fail "this node runs Kubernetes ${found%%-*}, wanted is $KUBERNETES_VERSION" \
-      "the version that the node has" \
-      "set kubernetesVersion back; upgrades of a live cluster are not supported yet"
 }
 
 set_up_containerd() {
   local pause config=/etc/containerd/config.toml
-  pause=$(kubeadm config images list --kubernetes-version "v$KUBERNETES_VERSION" | grep '/pause:')
+  pause=$(kubeadm config images list --kubernetes-version "v$(kubeadm_version)" | grep '/pause:')
   put "$config" <<<"$(sed "s|@PAUSE@|$pause|" "$CONFIG/containerd.toml")"
   if [[ $CHANGED == true ]] || ! systemctl is-active --quiet containerd; then
     systemctl enable --quiet containerd
@@ -187,12 +166,20 @@ set_up_containerd() {
   wait_for 60 "containerd's CRI" crictl info
 }
 
+# keepalived is started by control-plane.sh; here a running one gets a changed configuration.
+set_up_keepalived() {
+  local device
+  device=$(device_of "$(cat "$CONFIG/internal-address")")
+  put /etc/keepalived/keepalived.conf <<<"$(sed "s|@DEVICE@|$device|" "$CONFIG/keepalived.conf")"
+  [[ $CHANGED == false ]] || ! systemctl is-active --quiet keepalived || systemctl reload keepalived
+}
+
 # Images come while other things happen; a failure is no harm, the kubelet pulls what is missing.
 pull_images() {
   [[ -e $CONFIG/images ]] || return 0
   local role_images=.
   [[ $ROLE == control-plane ]] || role_images='/(kube-proxy|pause):'
-  kubeadm config images list --kubernetes-version "v$KUBERNETES_VERSION" |
+  kubeadm config images list --kubernetes-version "v$(kubeadm_version)" |
     grep -E "$role_images" | cat - "$CONFIG/images" >"$RUNTIME/images"
   systemctl is-active --quiet own-kubernetes-pull ||
     systemd-run --quiet --collect --unit=own-kubernetes-pull \
@@ -214,6 +201,7 @@ main() {
   [[ ! -e $CONFIG/firewall.nft ]] || step "firewall" set_up_firewall
   forget_first_key
   step "containerd" set_up_containerd
+  [[ ! -e $CONFIG/virtual-address ]] || step "keepalived" set_up_keepalived
   systemctl enable --quiet kubelet
   pull_images
 }

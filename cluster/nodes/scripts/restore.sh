@@ -16,14 +16,12 @@ restore_swap() {
   while read -r unit; do swapon "$unit" 2>/dev/null || true; done <"$STATE/found/swaps"
 }
 
-remove_firewall() {
-  systemctl disable --now --quiet own-kubernetes-firewall.service 2>/dev/null || true
-  rm -f /etc/systemd/system/own-kubernetes-firewall.service
-}
-
-remove_mover() { # where a create that failed has left no undo of its own
-  systemctl disable --now --quiet own-kubernetes-floating.service 2>/dev/null || true
-  rm -f /etc/systemd/system/own-kubernetes-floating.service
+remove_units() { # those of phases too whose create failed, and so left no undo of their own
+  local unit
+  for unit in firewall.service floating.service nodes.timer nodes.service; do
+    systemctl disable --now --quiet "own-kubernetes-$unit" 2>/dev/null || true
+    rm -f "/etc/systemd/system/own-kubernetes-$unit"
+  done
 }
 
 remove_packages() {
@@ -51,13 +49,12 @@ remove_files() {
     [[ -e $list ]] || continue
     while read -r path _; do rm -f "$path"; done <"$list"
   done
-  rm -f /etc/crictl.yaml
+  rm -f /etc/crictl.yaml /etc/keepalived/keepalived.conf
   rmdir --ignore-fail-on-non-empty /etc/apt/keyrings 2>/dev/null || true
 }
 
 [[ -e $STATE/found/complete ]] || exit 0
-step "firewall removed" remove_firewall
-remove_mover
+step "firewall and services removed" remove_units
 step "packages removed" remove_packages
 step "files removed" remove_files
 step "sysctls" sysctl --quiet --load="$STATE/found/sysctls" || true

@@ -19,6 +19,7 @@ import (
 	discovery "k8s.io/api/discovery/v1"
 	networking "k8s.io/api/networking/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 )
 
@@ -35,19 +36,33 @@ func freePort(t *testing.T) int {
 
 func get(t *testing.T, url, host string) (int, string) {
 	t.Helper()
-	client := http.Client{
-		Transport:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: host}},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	request, _ := http.NewRequest(http.MethodGet, url, nil)
-	request.Host = host
-	answer, err := client.Do(request)
+	code, body, err := ask(url, host)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return code, body
+}
+
+// ask has a connection of its own, which ends with the answer.
+func ask(url, host string) (int, string, error) {
+	client := http.Client{
+		Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: host}, DisableKeepAlives: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	request, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	request.Host = host
+	answer, err := client.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
 	defer answer.Body.Close()
-	body, _ := io.ReadAll(answer.Body)
-	return answer.StatusCode, string(body)
+	body, err := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(body), err
 }
 
 func eventually(t *testing.T, what string, holds func() bool) {
@@ -61,48 +76,30 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	t.Fatalf("not within 5 s: %s", what)
 }
 
-// The whole controller against client-go's in-memory API and a real nginx in front of a real server.
-func TestFromIngressToAnswer(t *testing.T) {
-	nginxPath, err := exec.LookPath("nginx")
+// idle is an nginx that does not run yet; the test is skipped where there is none.
+func idle(t *testing.T) (*Nginx, Layout) {
+	t.Helper()
+	binary, err := exec.LookPath("nginx")
 	if err != nil {
 		t.Skip("no nginx on the PATH")
 	}
-	pod := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, "%s %s", r.Host, r.URL.Path)
-	}))
-	defer pod.Close()
-	host, portText, _ := net.SplitHostPort(pod.Listener.Addr().String())
-	port, _ := strconv.Atoi(portText)
-
-	named := func(name string) meta.ObjectMeta { return meta.ObjectMeta{Namespace: "apps", Name: name} }
-	pair, _ := SelfSigned()
-	front := &core.Service{ObjectMeta: meta.ObjectMeta{Namespace: "own", Name: "front"}}
-	front.Status.LoadBalancer.Ingress = []core.LoadBalancerIngress{{IP: "192.0.2.7"}}
-	other := ingress("other", "other.test", 0, path(networking.PathTypePrefix, "/", "hello"))
-	other.Spec.IngressClassName = ptr("somebody-else")
-	api := fake.NewClientset(
-		&networking.IngressClass{ObjectMeta: meta.ObjectMeta{Name: "nginx"}, Spec: networking.IngressClassSpec{Controller: controllerName}},
-		front, other,
-		&core.Secret{ObjectMeta: named("good"), Type: core.SecretTypeTLS, Data: map[string][]byte{core.TLSCertKey: pair.Cert, core.TLSPrivateKeyKey: pair.Key}},
-		&core.Service{ObjectMeta: named("hello"), Spec: core.ServiceSpec{Ports: []core.ServicePort{{Name: "http", Port: 80}}}},
-		&discovery.EndpointSlice{
-			ObjectMeta: meta.ObjectMeta{Namespace: "apps", Name: "hello-1", Labels: map[string]string{discovery.LabelServiceName: "hello"}},
-			Ports:      []discovery.EndpointPort{{Name: ptr("http"), Port: ptr(int32(port))}},
-			Endpoints:  []discovery.Endpoint{{Addresses: []string{host}}},
-		},
-	)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	nginx := &Nginx{Binary: nginxPath, Dir: t.TempDir(), ReloadTimeout: 5 * time.Second}
+	nginx := &Nginx{Binary: binary, Dir: t.TempDir(), ReloadTimeout: 5 * time.Second}
 	if err := nginx.Prepare(); err != nil {
 		t.Fatal(err)
 	}
-	layout := Layout{nginx.Dir, freePort(t), freePort(t), false, "/nginx-health"}
-	options := Options{Class: "nginx", ExternalService: "front", ConfigMap: "own/settings", ReportStatus: true}
+	return nginx, Layout{nginx.Dir, freePort(t), freePort(t), false, "/nginx-health"}
+}
+
+// running is the whole controller against client-go's in-memory API, until the test ends.
+func running(t *testing.T, api kubernetes.Interface, options Options) (*Nginx, Layout) {
+	t.Helper()
+	nginx, layout := idle(t)
 	controller, err := NewController(api, options, layout, "own", nginx)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
 	if err := controller.CheckClass(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -111,13 +108,64 @@ func TestFromIngressToAnswer(t *testing.T) {
 	}
 	finished := make(chan struct{})
 	go func() { controller.Run(ctx); close(finished) }()
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		<-finished
 		if err := nginx.Stop(5 * time.Second); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
+	return nginx, layout
+}
+
+// pod answers at the address that is returned.
+func pod(t *testing.T, answer http.HandlerFunc) string {
+	t.Helper()
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+func class() *networking.IngressClass {
+	return &networking.IngressClass{
+		ObjectMeta: meta.ObjectMeta{Name: "nginx"},
+		Spec:       networking.IngressClassSpec{Controller: controllerName},
+	}
+}
+
+// endpoints is the slice of the Service hello with one ready pod.
+func endpoints(address string) *discovery.EndpointSlice {
+	host, text, _ := net.SplitHostPort(address)
+	port, _ := strconv.Atoi(text)
+	return &discovery.EndpointSlice{
+		ObjectMeta: meta.ObjectMeta{
+			Namespace: "apps", Name: "hello-" + text, Labels: map[string]string{discovery.LabelServiceName: "hello"},
+		},
+		Ports:     []discovery.EndpointPort{{Name: ptr("http"), Port: ptr(int32(port))}},
+		Endpoints: []discovery.Endpoint{{Addresses: []string{host}}},
+	}
+}
+
+// The whole controller with a real nginx in front of a real server.
+func TestFromIngressToAnswer(t *testing.T) {
+	address := pod(t, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s", r.Host, r.URL.Path)
+	})
+	named := func(name string) meta.ObjectMeta { return meta.ObjectMeta{Namespace: "apps", Name: name} }
+	pair, _ := SelfSigned()
+	front := &core.Service{ObjectMeta: meta.ObjectMeta{Namespace: "own", Name: "front"}}
+	front.Status.LoadBalancer.Ingress = []core.LoadBalancerIngress{{IP: "192.0.2.7"}}
+	other := ingress("other", "other.test", 0, path(networking.PathTypePrefix, "/", "hello"))
+	other.Spec.IngressClassName = ptr("somebody-else")
+	api := fake.NewClientset(
+		class(), front, other,
+		&core.Secret{ObjectMeta: named("good"), Type: core.SecretTypeTLS, Data: map[string][]byte{core.TLSCertKey: pair.Cert, core.TLSPrivateKeyKey: pair.Key}},
+		&core.Service{ObjectMeta: named("hello"), Spec: core.ServiceSpec{Ports: []core.ServicePort{{Name: "http", Port: 80}}}},
+		endpoints(address),
+	)
+	options := Options{Class: "nginx", ExternalService: "front", ConfigMap: "own/settings", ReportStatus: true}
+	nginx, layout := running(t, api, options)
+	ctx := t.Context()
 	plain := fmt.Sprintf("http://127.0.0.1:%d", layout.HTTPPort)
 	secure := fmt.Sprintf("https://127.0.0.1:%d", layout.HTTPSPort)
 

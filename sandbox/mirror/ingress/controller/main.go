@@ -23,7 +23,7 @@ import (
 const (
 	directory = "/var/lib/nginx-ingress" // all that is written; a volume where the root is read-only
 	binary    = "/usr/sbin/nginx"
-	grace     = 20 * time.Second // of the kubelet's 30 s
+	grace     = 20 * time.Second // the kubelet kills 30 s after SIGTERM
 )
 
 func main() {
@@ -72,10 +72,12 @@ func run(options Options) error {
 	if err := controller.Start(ctx); err != nil {
 		return err
 	}
-	go controller.Run(ctx)
+	finished := make(chan struct{})
+	go func() { controller.Run(ctx); close(finished) }()
 	select {
 	case <-ctx.Done():
-		log.Print("told to stop")
+		log.Print("told to stop: open requests may finish")
+		<-finished // else it could start or reload an nginx that is to end
 		return nginx.Stop(grace)
 	case err := <-nginx.Exited():
 		return fmt.Errorf("nginx ended: %v", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -136,7 +137,9 @@ func (n *Nginx) Ready() bool { return n.ready.Load() }
 // Exited gives nginx' end; the container ends with it and the kubelet starts a new one.
 func (n *Nginx) Exited() <-chan error { return n.exited }
 
-// Stop lets open requests finish, at most for grace.
+// Stop closes the ports and lets open requests finish, at most for grace. Connections that still wait for
+// nginx to take them are refused: nobody may send any more when it is called, which the pod's preStop is
+// to see to.
 func (n *Nginx) Stop(grace time.Duration) error {
 	n.ready.Store(false)
 	if n.process == nil {
@@ -149,6 +152,20 @@ func (n *Nginx) Stop(grace time.Duration) error {
 	case err := <-n.exited:
 		return err
 	case <-time.After(grace):
+		log.Printf("requests that are open after %s are cut", grace)
+		return n.kill()
+	}
+}
+
+// kill ends nginx with what is open. By SIGTERM first, as SIGKILL would leave its workers behind.
+func (n *Nginx) kill() error {
+	if err := n.process.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case err := <-n.exited:
+		return err
+	case <-time.After(3 * time.Second):
 		return n.process.Process.Kill()
 	}
 }

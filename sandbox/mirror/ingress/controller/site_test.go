@@ -40,7 +40,8 @@ func (c cluster) TLSSecret(_, name string) (*core.Secret, error) {
 
 func ptr[T any](value T) *T { return &value }
 
-// hello is a Service on port 80, named http, with two ready pods on 8080 and one that is not.
+// hello is a Service on port 80, named http, with ready pods on 8080, one that is not, and one that serves
+// on after it was told to end.
 func hello() cluster {
 	slice := &discovery.EndpointSlice{
 		Ports: []discovery.EndpointPort{{Name: ptr("http"), Port: ptr(int32(8080))}},
@@ -48,6 +49,9 @@ func hello() cluster {
 			{Addresses: []string{"10.244.1.3"}},
 			{Addresses: []string{"10.244.1.2"}, Conditions: discovery.EndpointConditions{Ready: ptr(true)}},
 			{Addresses: []string{"10.244.1.9"}, Conditions: discovery.EndpointConditions{Ready: ptr(false)}},
+			{Addresses: []string{"10.244.1.8"}, Conditions: discovery.EndpointConditions{
+				Ready: ptr(false), Serving: ptr(true), Terminating: ptr(true),
+			}},
 			{Addresses: []string{"fd00::5"}},
 		},
 	}

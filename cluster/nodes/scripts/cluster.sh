@@ -1,0 +1,76 @@
+# shellcheck shell=bash
+# What a control plane knows and does about its cluster. Sourced after lib.sh, never run.
+#
+# It speaks to its own API server, not to the shared endpoint: who asks this control plane wants to know
+# whether this one is well.
+
+ETCD_PKI=/etc/kubernetes/pki/etcd
+
+kubectl_here() {
+  kubectl --kubeconfig="$ADMIN" --server="https://$(cat "$CONFIG/internal-address"):6443" "$@"
+}
+
+kube() { kubectl_here --request-timeout=10s "$@"; }
+
+api_ready() { kube get --raw=/readyz; }
+
+etcdctl_at() { # ADDRESS COMMAND...
+  local container address=$1
+  shift
+  container=$(crictl ps --name='^etcd$' --state=Running --quiet | head -n 1)
+  crictl exec "$container" etcdctl --endpoints="https://$address:2379" --cacert="$ETCD_PKI/ca.crt" \
+    --cert="$ETCD_PKI/server.crt" --key="$ETCD_PKI/server.key" --command-timeout=5s "$@"
+}
+etcdctl_here() { etcdctl_at 127.0.0.1 "$@"; }
+
+# members: lines "ID NAME PEER-URL"; a member that has never started has no name.
+members() { etcdctl_here member list | awk -F', ' '{print $1, ($3 == "" ? "-" : $3), $4}'; }
+
+# forget_member NODE ADDRESS: etcd itself refuses where the others would have no quorum.
+forget_member() {
+  local list id name peer
+  list=$(members) || return 1
+  while read -r id name peer; do
+    [[ $name == "$1" || $peer == "https://$2:2380" ]] || continue
+    etcdctl_here member remove "$id" >&2 || return 1
+  done <<<"$list"
+}
+
+node_address() { # NODE: nothing where there is no such Node
+  kube get node "$1" --ignore-not-found \
+    --output=jsonpath='{.status.addresses[?(@.type=="InternalIP")].address}'
+}
+
+# forget_dead_strangers WANTED: control planes that the stack file has no more (WANTED: the names it has, with
+# commas) and that are dead. Where one is, kubeadm lets no other join: it wants every member to be well.
+forget_dead_strangers() {
+  local list id name peer address
+  list=$(members) || return 1
+  while read -r id name peer; do
+    address=${peer#https://}
+    address=${address%:*}
+    [[ ,$1, != *,$name,* ]] || continue
+    ! etcdctl_at "$address" endpoint health >/dev/null 2>&1 || continue
+    say "control plane $name ($address) is not wanted any more and dead: its etcd member and Node go"
+    etcdctl_here member remove "$id" >&2 || return 1
+    [[ $name == - ]] || kube delete node "$name" --ignore-not-found --timeout=60s >&2
+  done <<<"$list"
+}
+
+# drain_node NODE SECONDS [FLAG...]: its pods go as their disruption budgets allow. Of a node that is not
+# Ready nobody would end the pods: Kubernetes itself replaces them.
+drain_node() {
+  local node=$1 bound=$2 ready
+  shift 2
+  kube cordon "$node" >&2 || return 1
+  ready=$(kube get node "$node" --output=jsonpath='{.status.conditions[?(@.type=="Ready")].status}') || return 1
+  [[ $ready == True ]] || { say "node $node is not Ready: nothing is drained there"; return 0; }
+  kubectl_here drain "$node" --ignore-daemonsets --delete-emptydir-data --timeout="${bound}s" "$@" >&2
+}
+
+# The oldest kubelet of a control plane, which is the last thing of one that an upgrade changes: "1.36.4".
+oldest_control_plane() {
+  kube get nodes --selector=node-role.kubernetes.io/control-plane \
+    --output=jsonpath='{range .items[*]}{.status.nodeInfo.kubeletVersion}{"\n"}{end}' |
+    sed 's/^v//' | sort --version-sort | head -n 1
+}

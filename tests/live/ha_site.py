@@ -1,0 +1,114 @@
+"""The ``ha`` stack for tests: changed as a user would, by its file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from cluster import versions
+from sandbox import ha, machines, mirror, site
+from sandbox.engine import Engine, EngineError
+from sandbox.engine.real import RealEngine
+from sandbox.engine.standin import StandinEngine
+from tests.live.cluster import keep_kubeconfig, kubectl, on, ready
+
+ENGINES = ["stand-in", "real engine"]
+
+
+@dataclass
+class Site:
+    """The stack, and what its last ``up`` said and gave."""
+
+    engine: Engine
+    outputs: dict[str, Any] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+    @property
+    def real(self) -> bool:
+        return isinstance(self.engine, RealEngine)
+
+    def edit(self, changes: Mapping[str, Any] | None = None) -> None:
+        """Edit the stack file: its first text, with changes put in."""
+        ha.stack_file(changes)
+        self.told.clear()
+
+    def up(self, changes: Mapping[str, Any] | None = None) -> None:
+        """Bring the stack to its file."""
+        self.edit(changes)
+        self.outputs = self.engine.up(self.told.append)
+        keep_kubeconfig(self.outputs["kubeconfig"])
+
+    def preview(self, changes: Mapping[str, Any] | None = None) -> dict[str, int]:
+        """What an ``up`` would do; nothing that is the same."""
+        self.edit(changes)
+        found = self.engine.preview(self.told.append)
+        return {operation: count for operation, count in found.items() if operation != "same"}
+
+    def refused(self, changes: Mapping[str, Any]) -> str:
+        """The error of an ``up`` (or preview, where there is one)."""
+        self.edit(changes)
+        with pytest.raises(EngineError) as error:
+            (self.engine.preview if self.real else self.engine.up)(self.told.append)
+        return str(error.value)
+
+
+@contextmanager
+def ha_site(
+    engine: str,
+    changes: Mapping[str, Any] | None = None,
+    kubernetes: Sequence[str] = (versions.KUBERNETES,),
+) -> Iterator[Site]:
+    """The stack, up on machines of its own, which are gone at the end.
+
+    Args:
+        engine: one of ``ENGINES``.
+        changes: to the stack file.
+        kubernetes: the versions that the mirror has.
+    """
+    if os.geteuid():
+        pytest.skip("only root can make machines")
+    if engine == "real engine" and not shutil.which("pulumi"):
+        pytest.skip("no `pulumi` on the PATH: previews, diffs and deletes were not tested")
+    if left := machines.leftovers():
+        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
+    kind = RealEngine if engine == "real engine" else StandinEngine
+    try:
+        ha.start_site(kubernetes=kubernetes)
+        stack = Site(kind(stack=ha.STACK, stack_file=ha.stack_file()))
+        stack.up(changes)
+        yield stack
+    finally:
+        mirror.stop()
+        machines.down()
+        shutil.rmtree(site.STATE, ignore_errors=True)
+    assert machines.leftovers() == []
+
+
+def nodes() -> dict[str, Any]:
+    return {node["metadata"]["name"]: node for node in kubectl("get", "nodes")["items"]}
+
+
+def members() -> set[str]:
+    """Names of etcd's members, as one that is well has them."""
+    pod = next(
+        pod
+        for pod in kubectl("--namespace=kube-system", "get", "pods", "--selector=component=etcd")[
+            "items"
+        ]
+        if ready(pod)
+    )
+    certificates = "--cacert={0}/ca.crt --cert={0}/server.crt --key={0}/server.key".format(
+        "/etc/kubernetes/pki/etcd"
+    )
+    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    listed = on(
+        pod["spec"]["nodeName"],
+        f"crictl exec {container} etcdctl {certificates} member list | cut -d, -f3",
+    )
+    return set(listed.split())
