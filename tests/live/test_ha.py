@@ -98,6 +98,16 @@ def test_a_worker_leaves_drained_and_its_host_is_given_back(stack: Site) -> None
     machines.remove("w3")
 
 
+def test_a_rebuilt_control_plane_joins_again_by_its_new_host_key(stack: Site) -> None:
+    """The known_hosts file that the stack file names has the new key."""
+    machines.remove("cp3")
+    ha.start_machines({"cp3": ha.NODES["cp3"]})
+    stack.up()
+    assert members() == {"cp1", "cp2", "cp3"}
+    assert eventually(lambda: all(map(ready, nodes().values())))
+    assert on("cp3", "ls /etc/kubernetes/manifests | wc -l") == "4"
+
+
 def test_a_dead_control_plane_is_replaced_by_an_edit(stack: Site) -> None:
     """The one that made the cluster is gone for good; another takes its place."""
     machines.remove("cp1")

@@ -83,6 +83,10 @@ SECRET_FILES = ("peers", "known-hosts", "door-key", "admitted", "join.yaml", "di
 """In /run/own-kubernetes, while a phase runs."""
 
 
+SPACE = "\\ "
+"""In a pattern of bash."""
+
+
 class Host:
     """One pretended host.
 
@@ -146,14 +150,11 @@ class Host:
             answers: what is run by "ADDRESS REQUEST", which may be a pattern; all others can't be reached.
         """
         cases = "".join(
-            f"{pattern.replace(' ', chr(92) + ' ')}) {body} ;;\n"
-            for pattern, body in answers.items()
+            f"{pattern.replace(' ', SPACE)}) {body} ;;\n" for pattern, body in answers.items()
         )
         unreached = 'echo "ssh: connect to host: No route to host" >&2; exit 255'
-        self.command(
-            "ssh",
-            f'to=${{@: -2:1}}\ncase "${{to#*@}} ${{@: -1}}" in\n{cases}*) {unreached} ;;\nesac',
-        )
+        to = 'to=${@: -2:1}\ncase "${to#*@} ${@: -1}" in'
+        self.command("ssh", f"{to}\n{cases}*) {unreached} ;;\nesac")
 
     @property
     def asked(self) -> list[str]:

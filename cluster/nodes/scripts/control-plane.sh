@@ -23,13 +23,14 @@ source "$(dirname "$(readlink -f "$0")")/cluster.sh"
 UNREACHED=$RUNTIME/unreached # what those say that can't be asked, in the last look around
 
 # asked_for_cluster USER ADDRESS PORT: prints the name that a host answers with, or "none". Only members let
-# our key in; a host that can't be reached, or is another one by its key, tells nothing, which is an error.
+# our key in. A host that can't be reached, is another one by its key or can't answer (a broken sudo) tells
+# nothing, which is an error.
 asked_for_cluster() {
   local said status=0
   said=$(ask_one "$1" "$2" "$3" cluster 2>&1) || status=$?
   if ((status == 0)); then
     printf '%s\n' "$said"
-  elif ((status != 255)) || [[ $said == *"Permission denied"* ]]; then
+  elif ((status == 255)) && [[ $said == *"Permission denied"* ]]; then
     printf 'none\n'
   else
     printf '%s port %s: %s\n' "$2" "$3" "${said##*$'\n'}" >>"$UNREACHED"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # door.sh ROLE REQUEST: all that another host of the cluster may ask of a control plane, through the keys of
 # admit.sh. Whoever has a worker's key can do what follows, and no more:
-#   cluster                    the cluster's name, where this host is a member
+#   cluster                    the cluster's name, where this host is a member, else "none"
 #   mint NODE ADDRESS VERSION  a bootstrap token that lives 15 minutes: prints "TOKEN CA-CERTIFICATE SERVER"; or
 #                              "older VERSION" while a control plane is older than the host that asks
 #   open ADDRESS               lets a host that is about to join reach the API server
@@ -68,7 +68,7 @@ node='[a-z0-9]([a-z0-9-]*[a-z0-9])?'
 address='[0-9]{1,3}(\.[0-9]{1,3}){3}'
 version='[0-9]+\.[0-9]+\.[0-9]+'
 if [[ $request == cluster ]]; then
-  [[ $(stage) == member ]] && cat "$STATE/cluster"
+  if [[ $(stage) == member ]]; then cat "$STATE/cluster"; else printf 'none\n'; fi
   exit
 fi
 [[ $(stage) == member ]] && api_ready >/dev/null 2>&1 || exit "$NOT_WELL"

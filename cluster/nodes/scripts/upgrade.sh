@@ -26,6 +26,7 @@ KUBELET=/etc/kubernetes/kubelet.conf
 UPGRADING=$STATE/upgrading # from the first change of a package to the end
 CORDONED=$STATE/cordoned   # by us: a node that somebody else cordoned stays so
 RENEWED=$STATE/renewed     # what RENEWAL was last
+STEADY=15                  # seconds; the kubelet looks at its static pods every 10 to 20 s
 
 on_control_plane() { [[ $ROLE == control-plane ]]; }
 own_view() { kubectl --kubeconfig="$KUBELET" --request-timeout=10s "$@"; }
@@ -70,6 +71,7 @@ upgrade_static_parts() {
 }
 
 drain() {
+  ! on_control_plane || wait_for 180 "the API server of $(hostname)" api_ready # kubeadm has just restarted it
   [[ ! -e $CORDONED && $(node_field '{.spec.unschedulable}') == true ]] || put "$CORDONED" </dev/null
   if on_control_plane; then drain_node "$NODE" "$DRAIN_SECONDS"; else ask "drain $NODE $DRAIN_SECONDS"; fi
 }
@@ -83,12 +85,25 @@ settle() {
   step "node Ready with $KUBERNETES_VERSION" wait_for 300 "node $NODE Ready with $KUBERNETES_VERSION" node_settled ||
     fail "node $NODE is not Ready with $KUBERNETES_VERSION" "Ready within 300 s" \
       "look at 'journalctl -u kubelet' and 'crictl ps -a' on this host, then run 'pulumi up' again"
-  ! on_control_plane || step "API server" wait_for 180 "the API server of $(hostname)" api_ready
+  ! on_control_plane || step "API server and etcd" steady ||
+    fail "API server or etcd of $NODE do not stay well" "both well for $STEADY s" \
+      "look at 'crictl ps -a' and 'journalctl -u kubelet' on this host, then run 'pulumi up' again"
+}
+
+# A new kubelet starts the static pods anew some seconds after the node is Ready. The next control plane must not
+# begin before they are back: two of etcd's members would be away.
+steady() {
+  local since="" end=$((SECONDS + 300))
+  until [[ -n $since ]] && ((SECONDS - since >= STEADY)); do
+    ((SECONDS < end)) || return 1
+    if { api_ready && etcdctl_here endpoint health; } >/dev/null 2>&1; then since=${since:-$SECONDS}; else since=""; fi
+    sleep 1
+  done
 }
 
 uncordon() {
   [[ -e $CORDONED ]] || return 0
-  if on_control_plane; then kube uncordon "$NODE"; else retry 60 ask "uncordon $NODE"; fi >&2
+  if on_control_plane; then retry 60 kube uncordon "$NODE"; else retry 60 ask "uncordon $NODE"; fi >&2
   rm -f "$CORDONED"
 }
 
@@ -98,11 +113,12 @@ upgrade() {
   ! on_control_plane || step "API server" wait_for 180 "the API server of $(hostname)" api_ready
   put "$UPGRADING" <<<"$KUBERNETES_VERSION"
   step "kubeadm $KUBERNETES_VERSION" install_exactly "kubeadm=$KUBERNETES_VERSION-*" || fail_for_packages kubeadm
+  # Before the drain, as kubeadm's own check runs a pod, for which there may be no other node.
+  step "kubeadm upgrade" upgrade_static_parts
   step "drain" drain ||
     fail "node $NODE is not drained after $DRAIN_SECONDS s; it stays cordoned" \
       "every pod evicted within its disruption budget" \
       "give the pods named above more replicas or a wider budget, or raise drainTimeoutSeconds, and run 'pulumi up' again"
-  step "kubeadm upgrade" upgrade_static_parts
   step "kubelet $KUBERNETES_VERSION" install_exactly {kubelet,kubectl}="$KUBERNETES_VERSION-*" ||
     fail_for_packages kubelet kubectl
   restart_kubelet
@@ -142,8 +158,7 @@ renew_certificates() {
   kubeadm certs renew all
   crictl pods --namespace=kube-system --label=tier=control-plane --state=Ready --quiet | xargs --no-run-if-empty crictl stopp
   wait_for 20 "the end of the old API server" bash -c "! </dev/tcp/$(cat "$CONFIG/internal-address")/6443" || true
-  wait_for 180 "the API server of $(hostname)" api_ready
-  wait_for 60 "etcd on $(hostname)" etcdctl_here endpoint health
+  steady
 }
 
 first_expiry() {

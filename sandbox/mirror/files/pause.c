@@ -1,6 +1,9 @@
-/* First process of every pod: holds the namespaces, reaps orphans, and leaves when asked. */
+/* First process of every pod: holds the namespaces, reaps orphans, and leaves when asked. With -v it says what it
+ * is and ends, as kubeadm has a pod do before an upgrade. */
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,7 +18,10 @@ static void reap(int signal_number) {
   }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+  if (argc > 1 && strcmp(argv[1], "-v") == 0) {
+    return puts("pause of the sandbox") < 0;
+  }
   struct sigaction action = {.sa_handler = leave};
   if (sigaction(SIGINT, &action, NULL) || sigaction(SIGTERM, &action, NULL)) {
     return EXIT_FAILURE;
