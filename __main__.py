@@ -6,6 +6,7 @@ import pulumi
 
 from cluster import changes, settings
 from cluster.access import ApiAccess
+from cluster.backup import etcd_backup
 from cluster.ingress.nginx import NginxIngress
 from cluster.machines import machines_of
 from cluster.machines.existing import ExistingHosts
@@ -25,7 +26,8 @@ changes.check(stack.settings, changes.before())
 hosts = ExistingHosts(stack)
 cloud = HetznerServers(stack, root)
 machines = machines_of(stack.settings, hosts, cloud)
-nodes = Nodes("nodes", stack.settings, machines, root)
+nodes = Nodes("nodes", stack.settings, machines, root, stack.recovery_key)
+etcd_backup("backup", stack, nodes)
 access = ApiAccess("access", stack.settings, nodes)
 NodeLabels("labels", stack.settings, access, nodes)
 

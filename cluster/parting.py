@@ -41,17 +41,14 @@ class NotReachedError(Exception):
     """No login: nothing was run."""
 
 
-async def run(host: Host) -> int:
-    """Run its line on a host whose key is the given one; what it says goes to our own streams.
-
-    Returns:
-        The line's exit status.
+async def connect(host: Host) -> asyncssh.SSHClientConnection:
+    """Log in at a host whose key is the given one.
 
     Raises:
         NotReachedError: no login within the bound, or another host answers.
     """
     try:
-        connection = await asyncssh.connect(
+        return await asyncssh.connect(
             host["address"],
             host["port"],
             username=host["user"],
@@ -65,7 +62,18 @@ async def run(host: Host) -> int:
         )
     except (OSError, asyncssh.Error, TimeoutError) as error:
         raise NotReachedError(str(error) or type(error).__name__) from None
-    async with connection:
+
+
+async def run(host: Host) -> int:
+    """Run its line on a host; what it says goes to our own streams.
+
+    Returns:
+        The line's exit status.
+
+    Raises:
+        NotReachedError: see ``connect``.
+    """
+    async with await connect(host) as connection:
         # asyncssh closes what it writes to, and there may be another host after this one.
         done = await connection.run(
             host["line"],

@@ -209,8 +209,12 @@ class Host(pulumi.ComponentResource):
 
     def line(self, words: Sequence[str]) -> str:
         """The shell line that runs a phase on this host."""
+        return self.as_root(["bash", f"{REMOTE_HOME}/scripts/run.sh", *words])
+
+    def as_root(self, words: Sequence[str]) -> str:
+        """The shell line that runs a command on this host as root."""
         sudo = [] if self.machine.user == "root" else ["sudo", "-n"]
-        return shlex.join([*sudo, "bash", f"{REMOTE_HOME}/scripts/run.sh", *words])
+        return shlex.join([*sudo, *words])
 
     def _undo_line(self, words: Sequence[str]) -> str:
         """A host that was wiped has nothing to undo."""
@@ -250,7 +254,7 @@ def at_the_end(
 
 
 def parting_words(lines: Mapping[Host, str]) -> pulumi.Output[str]:
-    """stdin of ``cluster.parting``: hosts to try in this order, each with its line; a secret."""
+    """stdin of ``cluster.parting`` and ``recovery``: hosts to try in this order, each with its line; secret."""
     hosts = [
         host.way_in.apply(lambda way, line=line: {**way, "line": line})  # type: ignore[misc]
         for host, line in lines.items()

@@ -40,7 +40,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from cluster import checks
+from cluster import age_keys, checks
 from cluster.errors import Problem, SettingsError
 
 CONFIG_FILE_REMEDY = "correct it in Pulumi.<stack>.yaml; Pulumi.yaml describes every key"
@@ -56,8 +56,9 @@ HOST_KEY_TYPES = (
 """Best first. No RSA: pulumi-command would offer it with SHA-1 only, which sshd refuses by now."""
 
 
-def _wrong(expected: str, remedy: str) -> NoReturn:
-    raise PydanticCustomError("setting", "{expected}", {"expected": expected, "remedy": remedy})
+def _wrong(expected: str, remedy: str, *, hide: bool = False) -> NoReturn:
+    context = {"expected": expected, "remedy": remedy, "hide": hide}
+    raise PydanticCustomError("setting", "{expected}", context)
 
 
 def _network(value: Any) -> IPv4Network | IPv6Network:
@@ -216,6 +217,101 @@ def _taint(value: Any) -> str:
     return str(value)
 
 
+_NUMBERS = r"(\*|\d+(\.\.\d+)?)(/\d+)?(,(\*|\d+(\.\.\d+)?)(/\d+)?)*"
+_DAYS = r"(mon|tue|wed|thu|fri|sat|sun)[a-z]*"
+_CALENDAR = re.compile(
+    "minutely|hourly|daily|weekly|monthly|quarterly|semiannually|yearly|annually|"
+    rf"(?=\S)(?P<days>{_DAYS}((,|-|\.\.){_DAYS})*)?"
+    rf"(?P<date>(^| )({_NUMBERS}-)?{_NUMBERS}[-~]{_NUMBERS})?"
+    rf"(?P<time>(^| ){_NUMBERS}:{_NUMBERS}(:{_NUMBERS})?)?"
+    r"(?P<zone> [a-z_+-]+(/[a-z_+-]+)*)?",
+    re.IGNORECASE,
+)
+"""systemd.time(7), calendar events; the host's systemd has the last word (backup.sh)."""
+
+
+def _schedule(value: Any) -> str:
+    if not isinstance(value, str) or _CALENDAR.fullmatch(value) is None:
+        _wrong(
+            "a calendar event of systemd, like *-*-* 03:00:00 or Sun 04:30",
+            "try it with `systemd-analyze calendar`; systemd.time(7) tells the form",
+        )
+    return value
+
+
+def _recipient(value: Any) -> str:
+    if not age_keys.is_public(str(value)):
+        _wrong(
+            "the public key of an age key pair, age1...",
+            "make a pair with `age-keygen -o key.txt`, give the public key that it prints, and keep key.txt "
+            "safe and elsewhere: nothing else opens a backup",
+            hide=age_keys.looks_private(str(value)),
+        )
+    return str(value)
+
+
+_NOT_FOR_BACKUPS = (
+    *("/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp"),
+    *("/etc/kubernetes", "/etc/own-kubernetes", "/usr/local/lib/own-kubernetes"),
+    *("/var/lib/containerd", "/var/lib/etcd", "/var/lib/kubelet", "/var/lib/own-kubernetes"),
+)
+"""Lost at a reboot, or when a host leaves the cluster."""
+
+
+def _backup_folder(value: Any) -> str:
+    text = str(value)
+    if not re.fullmatch(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+", text):
+        _wrong(
+            "an absolute path of letters, digits and ._-",
+            "write it like /var/backups/own-kubernetes",
+        )
+    if any(f"{text}/".startswith(f"{place}/") for place in _NOT_FOR_BACKUPS):
+        _wrong(
+            "a folder that outlives a reboot and the cluster",
+            "write one like /var/backups/own-kubernetes",
+        )
+    return text
+
+
+def _of_form(pattern: str, expected: str, remedy: str) -> BeforeValidator:
+    def check(value: Any) -> str:
+        if not re.fullmatch(pattern, str(value)):
+            _wrong(expected, remedy)
+        return str(value)
+
+    return BeforeValidator(check)
+
+
+Schedule = Annotated[str, BeforeValidator(_schedule)]
+AgePublicKey = Annotated[str, BeforeValidator(_recipient)]
+BackupFolder = Annotated[str, BeforeValidator(_backup_folder)]
+StorageUrl = Annotated[
+    str,
+    _of_form(
+        r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?",
+        "the storage's address without bucket, like https://fsn1.your-objectstorage.com",
+        "write https://, the host and, if need be, the port",
+    ),
+]
+Region = Annotated[
+    str, _of_form(r"[a-z0-9-]+", "the storage's region, like eu-central-1", "correct it")
+]
+Bucket = Annotated[
+    str,
+    _of_form(
+        r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+        "a bucket's name: 3 to 63 of a-z, 0-9, '.' and '-'",
+        "write the bucket's name alone; what comes before a snapshot's name in it is `prefix`",
+    ),
+]
+Prefix = Annotated[
+    str,
+    _of_form(
+        r"([A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*)?",
+        "a path in the bucket, like clusters/blue, without a slash at either end",
+        "correct it, or leave it out",
+    ),
+]
 Network = Annotated[IPv4Network, BeforeValidator(_ipv4_network)]
 AnyNetwork = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Address = Annotated[IPv4Address, BeforeValidator(_ipv4_address)]
@@ -366,6 +462,32 @@ class MirrorSettings(_Section):
     """Chart name to its location: URL of a .tgz, ``oci://`` reference or path."""
 
 
+class S3Settings(_Section):
+    """Storage that speaks S3, where snapshots are uploaded; its credentials are a secret of their own."""
+
+    endpoint: StorageUrl
+    region: Region
+    bucket: Bucket
+    prefix: Prefix = ""
+
+    @property
+    def url(self) -> str:
+        """What stands before a snapshot's name; the bucket in the path, which every such storage takes."""
+        return "/".join(filter(None, (self.endpoint, self.bucket, self.prefix)))
+
+
+class BackupSettings(_Section):
+    """Snapshots of the cluster, which each control plane takes by itself."""
+
+    public_key: AgePublicKey
+    """What they are encrypted for; nothing here can open them."""
+    schedule: Schedule = "*-*-* 03:00:00"
+    directory: BackupFolder = "/var/backups/own-kubernetes"
+    keep: Annotated[int, Field(ge=1, le=1000)] = 7
+    """On each control plane; what is kept in the bucket is the bucket's own rule."""
+    s3: S3Settings | None = None
+
+
 class Settings(_Section):
     """All settings of a stack; the keys are described in ``Pulumi.yaml``."""
 
@@ -405,6 +527,8 @@ class Settings(_Section):
     containerd: dict[str, Any]
     ignore_preflight_errors: list[str]
     mirror: MirrorSettings
+    backup: Annotated[BackupSettings | None, BeforeValidator(lambda v: v or None)]
+    recovery_snapshot: str
 
     @property
     def control_planes(self) -> dict[str, NodeSettings]:
@@ -489,6 +613,8 @@ class Stack:
         public_key: its public half, where servers are to be made.
         hetzner_token: the API token of the Hetzner Cloud project, or nothing without servers there.
         hetzner_endpoint: where Hetzner's API answers.
+        backup_credentials: of the storage that snapshots are uploaded to, or None.
+        recovery_key: the age key that opens ``recoverySnapshot``, or None.
     """
 
     settings: Settings
@@ -496,6 +622,8 @@ class Stack:
     public_key: str = ""
     hetzner_token: str = field(default="", repr=False)
     hetzner_endpoint: str = HETZNER_ENDPOINT
+    backup_credentials: pulumi.Output[str] | None = None
+    recovery_key: pulumi.Output[str] | None = None
 
 
 def load(config: pulumi.Config, root: Path) -> Stack:
@@ -509,8 +637,9 @@ def load(config: pulumi.Config, root: Path) -> Stack:
         SettingsError: with every problem found.
     """
     values = {key: _read(config, key, annotation) for key, annotation in _keys().items()}
-    unknown = dict.fromkeys(_configured(config) - {*values, SECRET_KEY})
-    settings = validate({**values, **unknown, SECRET_KEY: config.get(SECRET_KEY)}, root)
+    secrets = {key: config.get(key) or "" for key in SECRETS}
+    unknown = dict.fromkeys(_configured(config) - {*values, *secrets})
+    settings = validate({**values, **unknown, **secrets}, root)
     cloud = pulumi.Config("hcloud")
     token = cloud.get("token") or os.environ.get("HCLOUD_TOKEN") or ""
     if settings.hetzner_nodes and not token:
@@ -522,11 +651,20 @@ def load(config: pulumi.Config, root: Path) -> Stack:
         public_key(private) if private and settings.hetzner_nodes else "",
         token,
         cloud.get("endpoint") or HETZNER_ENDPOINT,
+        _secret(secrets[S3_CREDENTIALS].strip()),
+        _secret(age_keys.private_key(secrets[RECOVERY_KEY]) or ""),
     )
 
 
 SECRET_KEY = "sshPrivateKey"
-"""Kept out of ``Settings``: it stays a Pulumi secret."""
+S3_CREDENTIALS = "backupS3Credentials"
+RECOVERY_KEY = "recoveryKey"
+SECRETS = (SECRET_KEY, S3_CREDENTIALS, RECOVERY_KEY)
+"""Kept out of ``Settings``: they stay Pulumi secrets."""
+
+
+def _secret(text: str) -> pulumi.Output[str] | None:
+    return pulumi.Output.secret(text) if text else None
 
 
 def _keys() -> dict[str, Any]:
@@ -543,12 +681,12 @@ def _configured(config: pulumi.Config) -> set[str]:
 def validate(values: Mapping[str, Any], root: Path) -> Settings:
     """Turn plain values, defaults filled in, into settings.
 
-    ``sshPrivateKey`` among them is only looked at, for whether it is there.
+    Secrets among them are only looked at, for whether they are there and of the right form.
 
     Raises:
         SettingsError: with every problem found.
     """
-    plain = {key: value for key, value in values.items() if key != SECRET_KEY}
+    plain = {key: value for key, value in values.items() if key not in SECRETS}
     try:
         settings = Settings.model_validate(plain)
     except ValidationError as error:
@@ -556,6 +694,7 @@ def validate(values: Mapping[str, Any], root: Path) -> Settings:
     problems = [*checks.node_pools(settings), *checks.kinds_of_machines(settings)]
     settings = _with_host_keys(_with_all_nodes(settings), root)
     problems += [*checks.problems(settings), *_missing_files(settings, root)]
+    problems += [*_backup_problems(settings, values), *_recovery_problems(settings, values, root)]
     given = settings.ssh_private_key_file or values.get(SECRET_KEY)
     if not given and len(settings.hetzner_nodes) < len(settings.nodes):
         problems.append(NO_LOGIN_KEY)
@@ -630,7 +769,7 @@ def _problem(detail: Any) -> Problem:
     missing = detail["type"] in ("missing", "extra_forbidden") or detail["input"] is None
     return Problem(
         key=key,
-        value="" if missing else detail["input"],
+        value="" if missing or context.get("hide") else detail["input"],
         expected=str(context.get("expected", _EXPECTED.get(detail["type"], detail["msg"]))),
         remedy=str(context.get("remedy", _remedy(detail["type"], key))),
     )
@@ -684,12 +823,51 @@ def _missing_files(settings: Settings, root: Path) -> list[Problem]:
     files = {
         "sshPrivateKeyFile": settings.ssh_private_key_file,
         "mirror.apt.keyFile": settings.mirror.apt.key_file if settings.mirror.apt else "",
+        "recoverySnapshot": settings.recovery_snapshot,
     }
     return [
         Problem(key, str(file), "a file that can be read", "give the path of an existing file")
         for key, file in files.items()
         if str(file) and not (root / Path(file).expanduser()).is_file()
     ]
+
+
+_CREDENTIALS = re.compile(r"[A-Za-z0-9._~@/+=-]+:[A-Za-z0-9._~@/+=-]+")
+
+
+def _backup_problems(settings: Settings, values: Mapping[str, Any]) -> list[Problem]:
+    if not settings.backup or not settings.backup.s3:
+        return []
+    given = str(values.get(S3_CREDENTIALS) or "").strip()
+    return [] if _CREDENTIALS.fullmatch(given) else [NO_S3_CREDENTIALS]
+
+
+def _recovery_problems(settings: Settings, values: Mapping[str, Any], root: Path) -> list[Problem]:
+    snapshot, key = settings.recovery_snapshot, str(values.get(RECOVERY_KEY) or "")
+    if key and not snapshot:
+        return [RECOVERY_KEY_ALONE]
+    if not snapshot:
+        return []
+    path = root / Path(snapshot).expanduser()
+    found = [] if age_keys.private_key(key) else [NO_RECOVERY_KEY]
+    if path.is_file() and not _starts_with(path, AGE_FILE):
+        found.append(
+            Problem(
+                "recoverySnapshot",
+                snapshot,
+                "a snapshot as a control plane made it, encrypted with age (....tar.age)",
+                "give the file as it was in backup.directory or in the bucket, unopened",
+            )
+        )
+    return found
+
+
+AGE_FILE = b"age-encryption.org/v1\n"
+
+
+def _starts_with(path: Path, head: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(head)) == head
 
 
 def _private_key(config: pulumi.Config, settings: Settings, root: Path) -> str | None:
@@ -749,6 +927,27 @@ NO_HETZNER_TOKEN = Problem(
     "`pulumi config set --secret hcloud:token`",
 )
 
+
+NO_S3_CREDENTIALS = Problem(
+    S3_CREDENTIALS,
+    "",
+    "ACCESS-KEY:SECRET-KEY of the storage in backup.s3",
+    "run `pulumi config set --secret backupS3Credentials`, or take backup.s3 out",
+)
+
+NO_RECOVERY_KEY = Problem(
+    RECOVERY_KEY,
+    "",
+    "the age key (AGE-SECRET-KEY-1...) whose public half was backup.publicKey when the snapshot was made",
+    "run `pulumi config set --secret recoveryKey < key.txt`",
+)
+
+RECOVERY_KEY_ALONE = Problem(
+    RECOVERY_KEY,
+    "",
+    "nothing, as there is no recoverySnapshot to open: the key need not lie around",
+    "run `pulumi config rm recoveryKey`",
+)
 
 NO_LOGIN_KEY = Problem(
     SECRET_KEY,

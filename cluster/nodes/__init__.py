@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ from cluster.machines import Machine
 from cluster.nodes.files import envelope, host_files
 from cluster.nodes.keys import ClusterKeys
 from cluster.nodes.kubeadm import settings_digest
-from cluster.remote import Host, at_the_end, parting_words, scripts_digest
+from cluster.remote import INSTALLED, PYTHON, Host, at_the_end, parting_words, scripts_digest
 from cluster.settings import Role, Settings
 from cluster.versions import CONTAINERD
 
@@ -40,6 +41,7 @@ class Nodes(pulumi.ComponentResource):
         settings: the stack's settings.
         machines: the machines, by node name.
         root: the project's folder, where paths in settings start.
+        recovery_key: the age key that opens the snapshot which the cluster is to be made from, if it is lost.
 
     Attributes:
         keys: secrets of the cluster, and its anchor: what lives in the cluster is deleted with it.
@@ -47,6 +49,8 @@ class Nodes(pulumi.ComponentResource):
         control_plane: the first of these that is a control plane: from then on the API answers.
         control_hosts: the control planes' hosts, in the stack file's order.
         access: the kubeconfig, as a secret JSON object.
+        recovery: where the cluster is to be made from a snapshot, a word for phases that have to run again
+            then, also on machines that are the same.
     """
 
     def __init__(
@@ -55,10 +59,14 @@ class Nodes(pulumi.ComponentResource):
         settings: Settings,
         machines: Mapping[str, Machine],
         root: Path,
+        recovery_key: pulumi.Output[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:nodes:Nodes", name, None, opts)
         self._settings = settings
+        self._recovery_key = recovery_key
+        self._snapshot = snapshot_digest(settings, root)
+        self.recovery = {"RECOVERY": self._snapshot[:12]} if self._snapshot else {}
         self.keys = ClusterKeys("cluster", pulumi.ResourceOptions(parent=self))
         self._hosts = {n: self._host(m) for n, m in machines.items()}
         self._files = {n: host_files(settings, n, root) for n in machines}
@@ -108,6 +116,8 @@ class Nodes(pulumi.ComponentResource):
     def _join_all(self) -> None:
         """etcd takes one new member at a time; workers need one control plane that is there."""
         before: list[pulumi.Resource] = []
+        if self._snapshot:
+            before = [self._send_snapshot(self.control_hosts[0])]
         for name in self._settings.control_planes:
             self.joined[name] = self._join(name, "control-plane", before)
             before = [self.joined[name]]
@@ -122,6 +132,7 @@ class Nodes(pulumi.ComponentResource):
             "NODE": name,
             # A changed kubeadm configuration runs the phase again.
             "CONFIG_DIGEST": _digest(files),
+            **self.recovery,
         }
         if provider_id:
             values["PROVIDER_ID"] = provider_id
@@ -129,12 +140,37 @@ class Nodes(pulumi.ComponentResource):
             values["SCHEDULABLE"] = str(self._settings.schedule_on_control_planes).lower()
             # Other hosts ask for what the installed scripts do.
             values["SCRIPTS"] = scripts_digest()
+        stdin = self._peers(host.machine.role)
+        if self._snapshot and host is self.control_hosts[0]:
+            stdin = pulumi.Output.concat("open ", self._recovery_key or "", "\n", stdin)
         return host.run(
             phase,
             values,
             name=f"{name}-join",
-            stdin=self._peers(host.machine.role),
+            stdin=stdin,
             after=[self._prepared[name], *after],
+        )
+
+    def _send_snapshot(self, host: Host) -> local.Command:
+        """Brings the snapshot to where the cluster is made, if it is to be made from one.
+
+        From here and by a command of ours: as an asset or on stdin, all of it would be in the state.
+        """
+        path = self._settings.recovery_snapshot
+        line = host.as_root(["bash", f"{INSTALLED}/receive.sh", self._snapshot])
+        name = host.machine.name
+        return local.Command(
+            f"{name}-recovery",
+            create=shlex.join([PYTHON, "-m", "cluster.recovery", path, self._snapshot]),
+            stdin=parting_words({host: line}),
+            logging=local.Logging.STDERR,
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[self._prepared[name]],
+                deleted_with=host.carrier,
+                custom_timeouts=pulumi.CustomTimeouts(create="60m", update="60m"),
+            ),
         )
 
     def _peers(self, role: Role) -> pulumi.Output[str]:
@@ -258,6 +294,14 @@ def warned_of(expiries: dict[str, str]) -> dict[str, str]:
                 "Kubernetes renews those of the control planes too."
             )
     return expiries
+
+
+def snapshot_digest(settings: Settings, root: Path) -> str:
+    """SHA-256 of the snapshot that the cluster is to be made from; nothing without one."""
+    if not settings.recovery_snapshot:
+        return ""
+    with (root / Path(settings.recovery_snapshot).expanduser()).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(files: Mapping[str, str]) -> str:

@@ -81,6 +81,13 @@ def etcdctl(version: str) -> Build:
     )
 
 
+def etcdutl(version: str) -> Build:
+    """Etcd's tool for its own files, which restores snapshots; upstream's image holds it from 3.6 on."""
+    return Build(
+        name="etcdutl", version=f"v{version}", module="go.etcd.io/etcd/etcdutl/v3", packages=(".",)
+    )
+
+
 def coredns(version: str) -> Build:
     """The cluster's DNS server."""
     return Build(

@@ -15,6 +15,7 @@ from sandbox.mirror.oci import Image, strip_host
 from sandbox.mirror.packages import Package, data_file
 
 HOST_PREPARATION: Final = (
+    "age",
     "apt-transport-https",
     "arptables",
     "ca-certificates",
@@ -117,12 +118,11 @@ def cluster_parts(kubernetes: str) -> list[Part]:
     """The parts whose versions the built kubeadm names: pause, etcd, CoreDNS."""
     names = wanted_images(kubernetes)
     tags = {name.rpartition("/")[2].partition(":")[0]: name.rpartition(":")[2] for name in names}
-    server = builds.etcd(tags["etcd"].rpartition("-")[0])
-    client = builds.etcdctl(tags["etcd"].rpartition("-")[0])
+    etcd = _etcd_builds(tags["etcd"].rpartition("-")[0])
     dns = builds.coredns(tags["coredns"].removeprefix("v"))
     return [
         Part("pause", images=lambda: [_pause_image(f"pause:{tags['pause']}")]),
-        Part("etcd", (server, client), images=lambda: [_etcd_image(tags["etcd"], server, client)]),
+        Part("etcd", etcd, images=lambda: [_etcd_image(tags["etcd"], *etcd)]),
         Part("CoreDNS", (dns,), images=lambda: [_coredns_image(tags["coredns"], dns)]),
     ]
 
@@ -274,9 +274,16 @@ def _pause_image(name: str) -> Image:
     return _static(name, "pause", command, user=_PAUSE)
 
 
-def _etcd_image(tag: str, server: Build, client: Build) -> Image:
-    etcdctl = File("usr/local/bin/etcdctl", client.command("etcdctl"))
-    return _static(f"etcd:{tag}", "usr/local/bin/etcd", server.command("server"), etcdctl)
+def _etcd_builds(version: str) -> tuple[Build, ...]:
+    """The server and its tools, as upstream's image has them: with etcdutl from 3.6 on."""
+    older = version.startswith("3.5.")
+    tools = (builds.etcdctl(version), *(() if older else (builds.etcdutl(version),)))
+    return (builds.etcd(version), *tools)
+
+
+def _etcd_image(tag: str, server: Build, *tools: Build) -> Image:
+    beside = (File(f"usr/local/bin/{tool.name}", tool.command(tool.name)) for tool in tools)
+    return _static(f"etcd:{tag}", "usr/local/bin/etcd", server.command("server"), *beside)
 
 
 def _coredns_image(tag: str, build: Build) -> Image:

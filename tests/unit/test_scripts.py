@@ -734,7 +734,10 @@ def test_a_host_with_packet_filter_rules_gets_the_firewall(host: Host) -> None:
     assert "firewall.nft" in host.read("/etc/systemd/system/own-kubernetes-firewall.service")
 
 
-UNITS = ("firewall.service", "floating.service", "nodes.service", "nodes.timer")
+UNITS = (
+    *("backup.service", "backup.timer", "firewall.service", "floating.service"),
+    *("nodes.service", "nodes.timer"),
+)
 
 
 def test_every_unit_of_ours_is_one_that_restore_knows() -> None:

@@ -5,6 +5,8 @@
 # whether this one is well.
 
 ETCD_PKI=/etc/kubernetes/pki/etcd
+# What makes the cluster this one; below /etc/kubernetes/pki. All other certificates are made from these.
+export CLUSTER_KEYS=(ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key etcd/ca.crt etcd/ca.key)
 
 kubectl_here() {
   kubectl --kubeconfig="$ADMIN" --server="https://$(cat "$CONFIG/internal-address"):6443" "$@"

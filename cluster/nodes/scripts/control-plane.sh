@@ -3,13 +3,14 @@
 #
 # Where the cluster is, this host joins it; where it is not, the first control plane of the stack file makes
 # it, but only when every other one has answered that it is no member: one that can't be asked may be all that
-# is left of the cluster. What an earlier try of ours left unfinished is reset and done again; a finished one is
-# adopted; anybody else's cluster is refused, untouched.
+# is left of the cluster. Given a snapshot, it makes the cluster from that. What an earlier try of ours left
+# unfinished is reset and done again; a finished one is adopted; anybody else's cluster is refused, untouched.
 #
 # CLUSTER              name of the cluster, kept as a marker
 # NODE                 this node's name
 # PROVIDER_ID          what the cloud knows this machine by, if it is a cloud server
 # SCHEDULABLE          true: workloads and load balancers may use this node
+# RECOVERY             digest of the snapshot to make a lost cluster from (recovery.sh), if there is one
 # stdin                the control planes and the keys between hosts (peers.sh)
 set -euo pipefail
 # shellcheck source=cluster/nodes/scripts/lib.sh
@@ -18,6 +19,10 @@ source "$(dirname "$(readlink -f "$0")")/lib.sh"
 source "$(dirname "$(readlink -f "$0")")/peers.sh"
 # shellcheck source=cluster/nodes/scripts/cluster.sh
 source "$(dirname "$(readlink -f "$0")")/cluster.sh"
+# shellcheck source=cluster/nodes/scripts/packages.sh
+source "$(dirname "$(readlink -f "$0")")/packages.sh"
+# shellcheck source=cluster/nodes/scripts/recovery.sh
+source "$(dirname "$(readlink -f "$0")")/recovery.sh"
 : "${CLUSTER:?}" "${NODE:?}" "${SCHEDULABLE:?}"
 
 UNREACHED=$RUNTIME/unreached # what those say that can't be asked, in the last look around
@@ -58,10 +63,10 @@ look_around() {
 
 is_first() { [[ $(awk 'NR == 1 {print $1}' "$PEERS") == "$NODE" ]]; }
 
-kubeadm_init() {
+kubeadm_init() { # [FLAG...]
   sed -e "s/^kubernetesVersion:.*/kubernetesVersion: v$(kubeadm_version)/" \
     -e "s|@PROVIDER_ID@|${PROVIDER_ID:-}|" "$CONFIG/init.yaml" >"$RUNTIME/init.yaml"
-  kubeadm init --config="$RUNTIME/init.yaml" --skip-token-print
+  kubeadm init --config="$RUNTIME/init.yaml" --skip-token-print "$@"
 }
 
 begin() { # STAGE
@@ -70,12 +75,21 @@ begin() { # STAGE
   set_stage "$1"
 }
 
+recovering() { [[ -n ${RECOVERY:-} ]]; }
+
 initialise() {
   begin init
   wait_for_address
   share_address
   hold_address
-  step "kubeadm init" kubeadm_init
+  if recovering; then
+    say "cluster $CLUSTER is nowhere: it is made from the snapshot"
+    bring_back
+    step "kubeadm init" kubeadm_init --ignore-preflight-errors=DirAvailable--var-lib-etcd
+    step "former control planes forgotten" renew_nodes
+  else
+    step "kubeadm init" kubeadm_init
+  fi
   # kubeadm makes a token at init; nobody here uses it.
   kube --namespace=kube-system delete secret --field-selector=type=bootstrap.kubernetes.io/token >&2
   put "$APPLIED" <"$CONFIG/settings" # kubeadm has just given them to the cluster and to this node
@@ -147,6 +161,7 @@ if [[ $(stage) == member ]]; then resume; else become_member; fi
 wait_for 120 "the API server of $(hostname)" api_ready ||
   fail "the API server does not answer" "a healthy API server" \
     "look at 'crictl ps -a' and 'journalctl -u kubelet' on this host"
+rm -rf "$STATE/recovery" # it has served, or is not needed
 step "labels and taints" open_for_workloads
 share_address
 "$LIBRARY/admit.sh" <"$ADMITTED"

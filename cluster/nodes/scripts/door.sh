@@ -19,7 +19,6 @@ source "$(dirname "$(readlink -f "$0")")/lib.sh"
 source "$(dirname "$(readlink -f "$0")")/cluster.sh"
 export KUBECONFIG=$ADMIN
 DESCRIPTION="own-kubernetes: one join"
-PKI=(ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key etcd/ca.crt etcd/ca.key)
 
 # A kubelet that joins before certificates are signed goes on without one for 5 s, and then finds its first
 # pods waiting for caches that are in a long back-off: better to join a moment later.
@@ -85,7 +84,7 @@ elif [[ $request =~ ^uncordon\ ($node)$ ]]; then
 elif [[ $request =~ ^bury\ ([a-z0-9,-]+)$ && $role == control-plane ]]; then
   forget_dead_strangers "${BASH_REMATCH[1]}"
 elif [[ $request == keys && $role == control-plane ]]; then
-  tar --create --directory=/etc/kubernetes/pki "${PKI[@]}" | base64 --wrap=0
+  tar --create --directory=/etc/kubernetes/pki "${CLUSTER_KEYS[@]}" | base64 --wrap=0
 else
   fail "request '$request' of a $role" "one that this key may make" \
     "this key is for hosts of the cluster only"

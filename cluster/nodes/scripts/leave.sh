@@ -33,7 +33,9 @@ give_address_up() {
 
 [[ -n $(stage) ]] || exit 0
 give_address_up
-systemctl disable --quiet --now own-kubernetes-nodes.timer 2>/dev/null || true
+for timer in nodes backup; do
+  systemctl disable --quiet --now "own-kubernetes-$timer.timer" 2>/dev/null || true
+done
 while read -r home; do
   keys=$home/.ssh/authorized_keys
   [[ ! -e $keys ]] || sed -i "/ $ADMITTED_AS\$/d" "$keys"

@@ -3,12 +3,15 @@
 #
 #   host NAME USER ADDRESS PORT KEY-TYPE KEY     a control plane, in the stack file's order
 #   admit ROLE KEY-TYPE KEY                      whose requests a control plane answers (see door.sh)
+#   open AGE-SECRET-KEY-...                      what opens the snapshot that the cluster is brought back from
 #   -----BEGIN ...                               the private key for this host's own requests
 
 PEERS=$RUNTIME/peers      # lines "NAME USER ADDRESS PORT"
 PEER_KEYS=$RUNTIME/known-hosts
 DOOR_KEY=$RUNTIME/door-key
 ADMITTED=$RUNTIME/admitted # lines "ROLE KEY-TYPE KEY"
+IDENTITY=$RUNTIME/identity # an age key (recovery.sh)
+SECRETS=("$PEERS" "$PEER_KEYS" "$DOOR_KEY" "$ADMITTED" "$IDENTITY" "$RUNTIME"/{join,discovery}.yaml)
 
 check_ours() {
   refuse_foreign_cluster
@@ -20,7 +23,7 @@ check_ours() {
 }
 
 # Removed when the script ends.
-forget_secrets() { rm -f "$PEERS" "$PEER_KEYS" "$DOOR_KEY" "$ADMITTED" "$RUNTIME"/{join,discovery}.yaml; }
+forget_secrets() { rm -rf "${SECRETS[@]}"; }
 
 take_peers() {
   local word rest name user address port key
@@ -36,6 +39,7 @@ take_peers() {
         if [[ $port == 22 ]]; then printf '%s %s\n' "$address" "$key"; else printf '[%s]:%s %s\n' "$address" "$port" "$key"; fi >>"$PEER_KEYS"
         ;;
       admit) printf '%s\n' "$rest" >>"$ADMITTED" ;;
+      open) printf '%s\n' "$rest" >"$IDENTITY" ;;
       -----BEGIN)
         { printf '%s %s\n' "$word" "$rest"; cat; } >"$DOOR_KEY"
         ;;

@@ -18,9 +18,9 @@ restore_swap() {
 
 remove_units() { # those of phases too whose create failed, and so left no undo of their own
   local unit
-  for unit in firewall.service floating.service nodes.timer nodes.service; do
+  for unit in firewall.service floating.service nodes.timer nodes.service backup.timer backup.service; do
     systemctl disable --now --quiet "own-kubernetes-$unit" 2>/dev/null || true
-    rm -f "/etc/systemd/system/own-kubernetes-$unit"
+    rm -f "/etc/systemd/system/own-kubernetes-$unit" "/var/lib/systemd/timers/stamp-own-kubernetes-$unit"
   done
 }
 
