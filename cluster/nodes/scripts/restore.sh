@@ -50,7 +50,7 @@ remove_files() {
     while read -r path _; do rm -f "$path"; done <"$list"
   done
   rm -f /etc/crictl.yaml /etc/keepalived/keepalived.conf
-  rmdir --ignore-fail-on-non-empty /etc/apt/keyrings 2>/dev/null || true
+  rmdir --ignore-fail-on-non-empty /etc/apt/keyrings /etc/keepalived 2>/dev/null || true
 }
 
 [[ -e $STATE/found/complete ]] || exit 0
