@@ -153,20 +153,30 @@ def test_no_join_secret_is_left(stack: Stack) -> None:
     secrets = kubectl("--namespace=kube-system", "get", "secrets")["items"]
     assert [s for s in secrets if s["type"] == "bootstrap.kubernetes.io/token"] == []
     for name in NODES:
-        assert on(name, "find /run/own-kubernetes -name 'join*' -o -name discovery.yaml") == ""
+        left = "find /run/own-kubernetes -name 'join*' -o -name discovery.yaml -o -name '*key*'"
+        assert on(name, left) == ""
+        assert on(name, "grep -rl 'PRIVATE KEY' /run/own-kubernetes /root || true") == ""
     assert site.KUBECONFIG.stat().st_mode & 0o077 == 0
 
 
-def test_the_join_key_can_do_nothing_else(stack: Stack) -> None:
-    on("cp1", "cp /var/lib/own-kubernetes/join-key /root/key && chmod 600 /root/key")
-    ssh = "ssh -i /root/key -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=no"
-    asked = machines.ssh(
-        "cp1", f"{ssh} root@10.77.0.11 cat /etc/kubernetes/admin.conf", check=False
+def test_the_hosts_keys_can_do_nothing_else(stack: Stack) -> None:
+    """Tried with a key of the test's own that is let in on the same terms as a worker's."""
+    terms = on("cp1", "grep 'door.sh worker' /root/.ssh/authorized_keys").partition(" ssh-")[0]
+    on(
+        "cp1",
+        "ssh-keygen -q -t ed25519 -N '' -C tried -f /root/key && "
+        f"echo '{terms}' $(cat /root/key.pub) >>/root/.ssh/authorized_keys",
     )
-    on("cp1", "rm -f /root/key /root/.ssh/known_hosts")
-    assert asked.returncode != 0
-    assert asked.stdout == ""
-    assert "this key is for joining hosts only" in asked.stderr
+    ssh = "ssh -i /root/key -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=no"
+    for request in ("cat /etc/kubernetes/admin.conf", "keys", "cluster; id", ""):
+        asked = machines.ssh("cp1", f"{ssh} root@10.77.0.11 {request!r}", check=False)
+        assert asked.returncode != 0, request
+        assert asked.stdout == "", request
+        assert "this key is for hosts of the cluster only" in asked.stderr, request
+    on(
+        "cp1",
+        "rm -f /root/key* /root/.ssh/known_hosts; sed -i '/ tried$/d' /root/.ssh/authorized_keys",
+    )
 
 
 def running_state() -> dict[str, str]:

@@ -15,7 +15,7 @@ source "$(dirname "$(readlink -f "$0")")/cluster.sh"
 
 RULES=$CONFIG/firewall.nft
 NODES=$STATE/nodes        # addresses, kept over a reboot
-JOINING=$RUNTIME/joining  # likewise, of those that were let in since
+JOINING=$RUNTIME/let-in   # likewise, of those that were let in since
 
 elements() { # SET FILE [TIMEOUT]: what puts the file's addresses into a set that the rules have
   local address
