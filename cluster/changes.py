@@ -20,10 +20,36 @@ import yaml
 
 from cluster.errors import Problem, SettingsError
 from cluster.nodes.files import CONFIG, unpacked
+from cluster.nodes.kubeadm import join_config
 from cluster.settings import Role, Settings
 
 READ_STATE = "pulumi:pulumi:readStackResourceOutputs"
 COMMAND = "command:remote:Command"
+CONTROL_PLANE_TAINT = "node-role.kubernetes.io/control-plane"
+"""Comes and goes with scheduleOnControlPlanes, on live nodes too."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What a node is registered with as it joins, and keeps.
+
+    Attributes:
+        host_key: the SSH host key of its machine; another one is another machine.
+        address: the address between the nodes.
+        taints: its own ones, in kubeadm's form.
+    """
+
+    host_key: str
+    address: str
+    taints: Sequence[Mapping[str, str]]
+
+    @classmethod
+    def read(cls, host_key: str, join: str) -> Registered:
+        """Of a kubeadm ``JoinConfiguration``."""
+        registration = yaml.safe_load(join)["nodeRegistration"]
+        arguments = {a["name"]: a["value"] for a in registration["kubeletExtraArgs"]}
+        taints = [t for t in registration.get("taints", []) if t["key"] != CONTROL_PLANE_TAINT]
+        return cls(host_key, arguments["node-ip"], taints)
 
 
 @dataclass(frozen=True)
@@ -34,11 +60,13 @@ class Before:
         roles: the nodes that have joined, by name.
         versions: the Kubernetes versions that nodes were brought to, by node name.
         settled: what can't be changed any more, by the setting's key.
+        registered: what existing hosts were registered with as nodes, by node name.
     """
 
     roles: Mapping[str, Role] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     settled: Mapping[str, str] = field(default_factory=dict)
+    registered: Mapping[str, Registered] = field(default_factory=dict)
 
     @property
     def control_planes(self) -> list[str]:
@@ -72,7 +100,19 @@ def read(state: Mapping[str, Any]) -> Before:
     # The last one to be brought up to date tells what a node that joined is brought to.
     first = next((n for n, role in roles.items() if role == "control-plane"), None)
     prepared = commands.get(f"{first}-prepare", {})
-    return Before(roles, versions, _settled(str(prepared.get("stdin", ""))) if first else {})
+    settled = _settled(str(prepared.get("stdin", ""))) if first else {}
+    registered = {n: known for n in roles if (known := _registered(commands, n))}
+    return Before(roles, versions, settled, registered)
+
+
+def _registered(commands: Mapping[str, Any], node: str) -> Registered | None:
+    """What a node was registered with, where the state tells."""
+    connection = commands[f"{node}-join"].get("connection") or {}
+    prepared = unpacked(str(commands.get(f"{node}-prepare", {}).get("stdin", "")))
+    join = prepared.get(f"{CONFIG}/join.yaml")
+    return (
+        Registered.read(connection["hostKey"], join) if join and "hostKey" in connection else None
+    )
 
 
 @dataclass(frozen=True)
@@ -207,7 +247,37 @@ def settled_stays(settings: Settings, was: Before) -> Iterator[Problem]:
         )
 
 
-RULES = (versions_forward, quorum, roles_stay, settled_stays)
+def registration_stays(settings: Settings, was: Before) -> Iterator[Problem]:
+    """kubeadm gives a node its address and taints as it joins; nothing here changes them afterwards."""
+    for name, node in settings.nodes.items():
+        before = was.registered.get(name)
+        if before is None or node.machine != "existing" or node.host_key != before.host_key:
+            continue  # new, or another machine, which joins anew
+        now = Registered.read(str(node.host_key), join_config(settings, name))
+        if now.taints != before.taints:
+            yield Problem(
+                f"nodes.{name}.taints",
+                node.taints,
+                f"{[_taint_text(t) for t in before.taints]}, with which the node joined: they are not changed "
+                "on a live node",
+                f"set them back and use `kubectl taint`, or take {name} out of nodes, run `pulumi up`, and "
+                "add it again",
+            )
+        if now.address != before.address:
+            yield Problem(
+                f"nodes.{name}.{'privateAddress' if node.private_address else 'address'}",
+                now.address,
+                f"{before.address}, with which the node joined: its certificates and its place in etcd have it",
+                f"take {name} out of nodes, run `pulumi up`, and add it again with its new address",
+            )
+
+
+def _taint_text(taint: Mapping[str, str]) -> str:
+    value = f"={taint['value']}" if "value" in taint else ""
+    return f"{taint['key']}{value}:{taint['effect']}"
+
+
+RULES = (versions_forward, quorum, roles_stay, settled_stays, registration_stays)
 
 
 def upgrade_plan(settings: Settings, was: Before) -> Sequence[str]:

@@ -284,7 +284,11 @@ def test_a_server_may_change_its_role() -> None:
         ({"serviceCidr": "10.112.0.0/12"}, "serviceCidr", "10.96.0.0/12"),
         ({"apiEndpoint": "api.example.com"}, "apiEndpoint", "10.0.0.11:6443"),
         ({"apiVirtualAddress": "10.0.0.5"}, "apiEndpoint", "10.0.0.11:6443"),
-        ({"nodes.cp1.privateAddress": "10.0.0.99"}, "apiEndpoint", "10.0.0.11:6443"),
+        (
+            {"nodes.cp1.privateAddress": "10.0.0.99", "nodes.cp1.hostKey": host_key("another")},
+            "apiEndpoint",
+            "10.0.0.11:6443",
+        ),
     ],
 )
 def test_what_every_node_was_made_with_stays(
@@ -312,3 +316,55 @@ def test_all_of_it_is_told_at_once(small: dict[str, Any]) -> None:
     assert [problem.key for problem in problems(small, changes)] == [
         "kubernetesVersion", "nodes.w1.role", "clusterName", "apiEndpoint",
     ]  # fmt: skip
+
+
+# --- what a node was registered with -------------------------------------------------------------
+
+NEW_MACHINE = {"nodes.w1.hostKey": host_key("another")}
+
+
+@pytest.mark.parametrize(
+    ("before", "edit", "had"),
+    [
+        ({}, {"nodes.w1.taints": ["gpu=yes:NoSchedule"]}, "[]"),
+        ({"nodes.w1.taints": ["gpu=yes:NoSchedule"]}, {}, "['gpu=yes:NoSchedule']"),
+        (
+            {"nodes.w1.taints": ["gpu:NoSchedule"]},
+            {"nodes.w1.taints": ["gpu:NoExecute"]},
+            "['gpu:NoSchedule']",
+        ),
+    ],
+)
+def test_other_taints_of_a_live_node_are_refused(before: Changes, edit: Changes, had: str) -> None:
+    was = left_by(before)
+    problem = at(problems(was, edit), "nodes.w1.taints")
+    assert had in problem.expected
+    assert "kubectl taint" in problem.remedy
+    assert problems(was, before) == []
+    assert problems(was, {**edit, **NEW_MACHINE}) == [], "another machine joins anew"
+
+
+@pytest.mark.parametrize("taints", [[], ["example.com/quiet:PreferNoSchedule"]])
+def test_control_planes_are_opened_for_workloads_as_they_live(taints: list[str]) -> None:
+    own: Changes = {"nodes.cp1.taints": taints}
+    was = left_by(own)
+    assert problems(was, {**own, "scheduleOnControlPlanes": True}) == []
+
+
+def test_another_address_of_a_live_node_is_refused(small: dict[str, Any]) -> None:
+    problem = at(problems(small, {"nodes.w1.address": "10.0.0.29"}), "nodes.w1.address")
+    assert "10.0.0.21" in problem.expected
+    assert problems(small, {"nodes.w1.address": "10.0.0.29", **NEW_MACHINE}) == []
+
+
+def test_another_way_in_to_a_live_node_is_fine(small: dict[str, Any]) -> None:
+    way = {"nodes.w1.address": "198.51.100.9", "nodes.w1.privateAddress": "10.0.0.21"}
+    assert problems(small, {**way, "nodes.w1.port": 2222}) == []
+
+
+def test_where_the_state_shows_no_host_key_nothing_is_refused(small: dict[str, Any]) -> None:
+    shown = {
+        urn: {**r, "outputs": {k: v for k, v in r["outputs"].items() if k != "connection"}}
+        for urn, r in small.items()
+    }
+    assert problems(shown, {"nodes.w1.taints": ["gpu:NoSchedule"]}) == []
