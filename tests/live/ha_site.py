@@ -101,7 +101,8 @@ def members() -> set[str]:
         for pod in kubectl("--namespace=kube-system", "get", "pods", "--selector=component=etcd")[
             "items"
         ]
-        if ready(pod)
+        # Of a machine that is gone a pod may look well for a while yet.
+        if ready(pod) and pod["spec"]["nodeName"] in machines.running()
     )
     certificates = "--cacert={0}/ca.crt --cert={0}/server.crt --key={0}/server.key".format(
         "/etc/kubernetes/pki/etcd"
