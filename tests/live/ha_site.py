@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,11 +13,11 @@ from typing import Any
 import pytest
 
 from cluster import versions
-from sandbox import ha, machines, mirror, site
+from sandbox import dev, ha, machines, mirror, site
 from sandbox.engine import Engine, EngineError
 from sandbox.engine.real import RealEngine
 from sandbox.engine.standin import StandinEngine
-from tests.live.cluster import keep_kubeconfig, kubectl, on, ready
+from tests.live.cluster import eventually, keep_kubeconfig, kubectl, on, ready
 
 ENGINES = ["stand-in", "real engine"]
 
@@ -113,3 +114,26 @@ def members() -> set[str]:
         f"crictl exec {container} etcdctl {certificates} member list | cut -d, -f3",
     )
     return set(listed.split())
+
+
+def is_up(stack: Site) -> None:
+    """All nodes are there, behind one address, and the page answers."""
+    assert sorted(nodes()) == sorted(ha.NODES)
+    assert eventually(lambda: all(map(ready, nodes().values())))
+    assert members() == {"cp1", "cp2", "cp3"}
+    assert f"server: https://{ha.VIRTUAL_ADDRESS}:6443" in stack.outputs["kubeconfig"]
+    assert dev.fetch_page(stack.outputs["ingressAddress"], "hello.example.com")
+
+
+def lose_founder(stack: Site) -> None:
+    """The one that made the cluster loses its power: the API answers again, and the page all the time."""
+    holder = next(
+        n for n in ("cp1", "cp2", "cp3") if ha.VIRTUAL_ADDRESS in on(n, "ip -brief -4 address")
+    )
+    began = time.monotonic()
+    machines.power_off("cp1")
+    assert eventually(lambda: bool(kubectl("--request-timeout=2s", "get", "nodes")), 60)
+    print(
+        f"API answered {time.monotonic() - began:.1f} s after the power cut of cp1 ({holder} held the address)"
+    )
+    assert dev.get(stack.outputs["ingressAddress"], "hello.example.com")[0] == 200
