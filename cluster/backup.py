@@ -7,12 +7,10 @@ plane takes whole snapshots, as each has all of etcd: what is lost with one is a
 
 from __future__ import annotations
 
-import hashlib
-
 import pulumi
 
 from cluster.nodes import Nodes
-from cluster.remote import SCRIPTS
+from cluster.remote import scripts_digest
 from cluster.settings import Stack
 
 INSTALLED = ("own-kubernetes-backup.service", "own-kubernetes-backup.timer", "snapshot.sh")
@@ -52,7 +50,7 @@ class EtcdBackup(pulumi.ComponentResource):
             "DIRECTORY": backup.directory,
             "KEEP": str(backup.keep),
             "RECIPIENT": backup.public_key,
-            "SCRIPTS": _scripts_digest(),
+            "SCRIPTS": scripts_digest(*INSTALLED),
             **nodes.recovery,
         }
         if backup.s3:
@@ -69,10 +67,3 @@ class EtcdBackup(pulumi.ComponentResource):
             for host in nodes.control_hosts
         ]
         self.register_outputs({})
-
-
-def _scripts_digest() -> str:
-    digest = hashlib.sha256()
-    for file in INSTALLED:
-        digest.update((SCRIPTS / file).read_bytes())
-    return digest.hexdigest()[:12]

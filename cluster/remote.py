@@ -263,10 +263,10 @@ def parting_words(lines: Mapping[Host, str]) -> pulumi.Output[str]:
 
 
 @functools.cache
-def scripts_digest() -> str:
-    """Of all host scripts: in a phase's line it brings those installed on a host up to date."""
+def scripts_digest(*names: str) -> str:
+    """Of these host scripts, or of all: in a phase's line it brings those installed on a host up to date."""
     digest = hashlib.sha256()
-    for script in sorted(SCRIPTS.iterdir()):
+    for script in sorted(map(SCRIPTS.joinpath, names) if names else SCRIPTS.iterdir()):
         digest.update(script.name.encode() + b"\0" + script.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -15,15 +15,13 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pulumi
-import yaml
-from cryptography import x509
 from pulumi_command import local, remote
 
+from cluster.certificates import client_expiry, warned_of
 from cluster.machines import Machine
 from cluster.nodes.files import envelope, host_files
 from cluster.nodes.keys import ClusterKeys
@@ -268,32 +266,6 @@ class Nodes(pulumi.ComponentResource):
                 custom_timeouts=pulumi.CustomTimeouts(delete="90m"),
             ),
         )
-
-
-def client_expiry(kubeconfig: str) -> str:
-    """When the certificate in a kubeconfig expires (RFC 3339); nothing where there is none in it."""
-    for entry in yaml.safe_load(kubeconfig).get("users", []):
-        if data := entry["user"].get("client-certificate-data"):
-            certificate = x509.load_pem_x509_certificate(base64.b64decode(data))
-            return certificate.not_valid_after_utc.isoformat().replace("+00:00", "Z")
-    return ""
-
-
-WARN_DAYS = 30
-
-
-def warned_of(expiries: dict[str, str]) -> dict[str, str]:
-    """The same; warns of certificates that expire within 30 days, in a preview too."""
-    now = datetime.now(UTC)
-    for owner, text in expiries.items():
-        days = (datetime.fromisoformat(text) - now).days if text else WARN_DAYS
-        if days < WARN_DAYS:
-            pulumi.log.warn(
-                f"certificates of {owner} expire on {text} ({days} days from now). Remedy: set "
-                "certificateRenewal to today's date (any new word will do) and run `pulumi up`; an upgrade of "
-                "Kubernetes renews those of the control planes too."
-            )
-    return expiries
 
 
 def snapshot_digest(settings: Settings, root: Path) -> str:

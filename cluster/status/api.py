@@ -26,6 +26,7 @@ import yaml
 from cryptography import x509
 
 from cluster.access import CERTIFIED_NAME
+from cluster.certificates import expiry
 from cluster.errors import ClusterError
 
 CONNECT_SECONDS, ANSWER_SECONDS = 3.0, 4.0
@@ -98,7 +99,7 @@ def read(text: str) -> Kubeconfig:
             authority=authority,
             certificate=certificate,
             key=_decoded(user, "client-key-data"),
-            until=x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc,
+            until=expiry(certificate),
         )
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
         raise _NOT_A_KUBECONFIG from None
@@ -204,8 +205,7 @@ class Api:
             except ssl.SSLCertVerificationError as error:
                 if error.verify_code != _EXPIRED:
                     raise
-                pem = ssl.get_server_certificate(place, timeout=CONNECT_SECONDS)
-                until = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
+                until = expiry(ssl.get_server_certificate(place, timeout=CONNECT_SECONDS))
                 return Word(False, None, "has a certificate that is over", until)
             until = connection.until()
             etcd = connection.get("/readyz/etcd")[0] == 200

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
+from cluster.certificates import WARN_DAYS
 from cluster.status.look import ApiServer, Status
 
 WIDTH = 100
 """Columns of the terminal that tables fit in."""
-
-CERTIFICATE_DAYS = 30
-"""A certificate that ends sooner is told of; kubeadm's last a year, and upgrades renew them."""
 
 Row = tuple[str, ...]
 
@@ -52,7 +50,7 @@ def _etcd(status: Status) -> Iterator[str]:
 def _certificates(status: Status) -> Iterator[str]:
     ends = {f"{s.node}'s API server": s.certificate_until for s in status.api_servers}
     for whose, until in {**ends, "the kubeconfig": status.kubeconfig_until}.items():
-        if until and (days := _days(status, until)) < CERTIFICATE_DAYS:
+        if until and (days := _days(status, until)) < WARN_DAYS:
             yield f"the certificate of {whose} ends on {until:%Y-%m-%d}, days left: {days}"
 
 

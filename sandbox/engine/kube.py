@@ -40,11 +40,11 @@ def find_tool(name: str) -> str:
     """``kubectl`` or ``helm``: the mirror's, else the PATH's.
 
     Raises:
-        RuntimeError: neither has it.
+        MirrorError: neither has it.
     """
     try:
         return str(mirror.tool(name))
-    except RuntimeError:
+    except mirror.MirrorError:
         found = shutil.which(name)
         if found is None:
             raise

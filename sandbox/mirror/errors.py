@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class MirrorError(Exception):
+class MirrorError(RuntimeError):
     """A part could not be built or served; the message names the part and what to do."""

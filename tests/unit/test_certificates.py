@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cluster.nodes import client_expiry
+from cluster.certificates import client_expiry
 from tests.unit.graph import LOG, Graph, run_program
 from tests.unit.sites import HA
 from tests.unit.stacks import ROOT
