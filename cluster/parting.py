@@ -31,8 +31,9 @@ PATIENCE_SECONDS = {"end": 20.0, "remove": 120.0}
 
 PAUSE_SECONDS = 2.0
 
-NOT_WELL = 75
-"""Exit status of a phase that wants another control plane to be asked (``lib.sh``)."""
+NOT_WELL, NO_CLUSTER = 75, 76
+"""Exit status of a phase that wants another control plane to be asked (``lib.sh``): this one is not well, or a
+member of no cluster."""
 
 Host = Mapping[str, Any]
 
@@ -84,24 +85,33 @@ async def run(host: Host) -> int:
     return 1 if done.returncode is None else done.returncode
 
 
+PASSED_OVER = {NOT_WELL: "its API server is not well", NO_CLUSTER: "it is a member of no cluster"}
+
+
 async def first_that_is_well(hosts: Sequence[Host], patience: float) -> int:
     """Run the hosts' lines in turn, until one was reached and is well.
+
+    Returns:
+        The line's exit status; 0 where every host says that it is in no cluster, as there is none.
 
     Raises:
         NotReachedError: none within ``patience`` seconds; says what each answered last.
     """
     end = time.monotonic() + patience
     while True:
-        said = []
+        said, statuses = [], []
         for host in hosts:
             try:
                 status = await run(host)
             except NotReachedError as error:
                 said.append(f"{host['name']} ({host['address']} port {host['port']}): {error}")
                 continue
-            if status != NOT_WELL:
+            if status not in PASSED_OVER:
                 return status
-            said.append(f"{host['name']}: its API server is not well")
+            statuses.append(status)
+            said.append(f"{host['name']}: {PASSED_OVER[status]}")
+        if statuses == [NO_CLUSTER] * len(hosts):
+            return 0
         if time.monotonic() + PAUSE_SECONDS > end:
             raise NotReachedError("; ".join(said))
         await asyncio.sleep(PAUSE_SECONDS)

@@ -34,6 +34,9 @@ INSTALLED = "/usr/local/lib/own-kubernetes"
 PYTHON = ".venv/bin/python"
 """What runs this program, from the project's folder (``runtime.options.virtualenv`` in Pulumi.yaml)."""
 
+NO_CLUSTER = 76
+"""Exit status of a host that is a member of no cluster (``lib.sh``)."""
+
 PER_DIAL_SECONDS = 10
 FIRST_PAUSE_SECONDS = 0.1
 PAUSE_FACTOR = 1.5
@@ -215,6 +218,14 @@ class Host(pulumi.ComponentResource):
         """The shell line that runs a command on this host as root."""
         sudo = [] if self.machine.user == "root" else ["sudo", "-n"]
         return shlex.join([*sudo, *words])
+
+    def removal_line(self, words: Sequence[str]) -> str:
+        """The shell line that has this control plane take a node out of its cluster.
+
+        A host without scripts has never been in one, and says so.
+        """
+        there = f"test -e {REMOTE_HOME}/scripts/run.sh || exit {NO_CLUSTER}"
+        return f"{there}; {self.line(['remove', *words])}"
 
     def _undo_line(self, words: Sequence[str]) -> str:
         """A host that was wiped has nothing to undo."""

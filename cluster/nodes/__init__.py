@@ -74,7 +74,6 @@ class Nodes(pulumi.ComponentResource):
         self._upgraded: dict[str, remote.Command] = {}
         self._join_all()
         self._upgrade_all()
-        self._let_leave()
         self.access = self._read_access()
         self.register_outputs({})
 
@@ -141,13 +140,33 @@ class Nodes(pulumi.ComponentResource):
         stdin = self._peers(host.machine.role)
         if self._snapshot and host is self.control_hosts[0]:
             stdin = pulumi.Output.concat("open ", self._recovery_key or "", "\n", stdin)
-        return host.run(
-            phase,
-            values,
-            name=f"{name}-join",
-            stdin=stdin,
-            after=[self._prepared[name], *after],
+        ready = [self._prepared[name], *after]
+        leaving = self._membership(name, ready)
+        return host.run(phase, values, name=f"{name}-join", stdin=stdin, after=[*ready, *leaving])
+
+    def _membership(self, name: str, after: Sequence[pulumi.Resource]) -> list[local.Command]:
+        """Deleted, it takes the node out of the cluster, which its host outlives by a moment.
+
+        It is there before the join: one that broke off may have made a Node. Control planes leave one after
+        the other, as they came, for etcd has to agree to each; on destroy nothing is taken out of a cluster
+        that goes as a whole, nor is the only control plane.
+        """
+        others = [host for host in self.control_hosts if host.machine.name != name]
+        if not others:
+            return []
+        words = [f"NODE={name}", f"DRAIN_SECONDS={self._settings.drain_timeout_seconds}"]
+        left = at_the_end(
+            f"{name}-membership",
+            "cluster.parting remove",
+            stdin=parting_words({host: host.removal_line(words) for host in others}),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=list(after),
+                deleted_with=self.keys.anchor,
+                custom_timeouts=pulumi.CustomTimeouts(delete="90m"),
+            ),
         )
+        return [left]
 
     def _send_snapshot(self, host: Host) -> local.Command:
         """Brings the snapshot to where the cluster is made, if it is to be made from one.
@@ -234,38 +253,6 @@ class Nodes(pulumi.ComponentResource):
             decoded(self.access, "kubeconfig").apply(client_expiry)
         )
         return pulumi.Output.all(**known).apply(warned_of)
-
-    # Out
-
-    def _let_leave(self) -> None:
-        """Control planes leave one after the other, as they came: etcd must agree to each."""
-        before: list[pulumi.Resource] = []
-        for name in self.joined:
-            others = [h for h in self.control_hosts if h.machine.name != name]
-            if not others:
-                continue  # the only one
-            left = self._membership(name, others, before)
-            before = [left] if name in self._settings.control_planes else before
-
-    def _membership(
-        self, name: str, others: Sequence[Host], after: Sequence[pulumi.Resource]
-    ) -> local.Command:
-        """Deleted, it takes the node out of the cluster, which its host outlives by a moment.
-
-        On destroy nothing is taken out of a cluster that goes as a whole.
-        """
-        words = [f"NODE={name}", f"DRAIN_SECONDS={self._settings.drain_timeout_seconds}"]
-        return at_the_end(
-            f"{name}-membership",
-            "cluster.parting remove",
-            stdin=parting_words({host: host.line(["remove", *words]) for host in others}),
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                depends_on=[self.joined[name], *after],
-                deleted_with=self.keys.anchor,
-                custom_timeouts=pulumi.CustomTimeouts(delete="90m"),
-            ),
-        )
 
 
 def snapshot_digest(settings: Settings, root: Path) -> str:

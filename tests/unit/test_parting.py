@@ -289,6 +289,18 @@ def test_without_any_that_is_well_a_node_is_not_taken_out(host: SshHost) -> None
     assert "remedy:   bring a control plane back" in done.stderr
 
 
+def test_where_no_cluster_was_made_there_is_none_to_leave(hosts: Callable[[], SshHost]) -> None:
+    """Each control plane says so: one that can't be asked may be all that is left of a cluster."""
+    one, other = hosts(), hosts()
+    ways = one.way_in("exit 76"), other.way_in("exit 76")
+    assert part("remove", *ways).returncode == 0
+    with nobody() as dead:
+        done = part("remove", *ways, dead)
+    assert done.returncode == 1
+    assert "cp1: it is a member of no cluster" in done.stderr
+    assert part("remove", *ways, other.way_in("exit 75")).returncode == 1
+
+
 def test_a_dead_host_is_left_with_a_warning(host: SshHost) -> None:
     with nobody() as dead:
         done = part("end", dead)

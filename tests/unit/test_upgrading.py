@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.parting import NO_CLUSTER, NOT_WELL
 from tests.unit.hosts import ADMITTED, DOOR_KEY, PEERS, Host
-from tests.unit.test_door import ETCD, MEMBERS, NOT_WELL
+from tests.unit.test_door import ETCD, MEMBERS
 
 STATE = "/var/lib/own-kubernetes"
 CONFIG = "/etc/own-kubernetes"
@@ -558,12 +559,15 @@ def test_a_node_of_which_nothing_is_known_now_is_kept(staying: Host, failing: st
     assert not [step for step in taken(staying) if not step.startswith("cordon")]
 
 
-@pytest.mark.parametrize("stage", ["", "init", "join", "down"])
-def test_a_control_plane_that_is_not_well_sends_to_another(staying: Host, stage: str) -> None:
+def test_a_control_plane_that_is_not_well_sends_to_another(staying: Host) -> None:
     staying.sooner("remove.sh", "wait_for 15", "wait_for 0")
-    if stage == "down":
-        staying.write("/etc/api-is-down", "")
-    else:
-        staying.write(f"{STATE}/stage", stage)
+    staying.write("/etc/api-is-down", "")
     assert remove(staying).returncode == NOT_WELL
+    assert taken(staying) == []
+
+
+@pytest.mark.parametrize("stage", ["", "init", "join"])
+def test_one_that_is_no_member_says_that_it_is_in_no_cluster(staying: Host, stage: str) -> None:
+    staying.write(f"{STATE}/stage", stage)
+    assert remove(staying).returncode == NO_CLUSTER
     assert taken(staying) == []

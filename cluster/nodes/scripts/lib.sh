@@ -11,7 +11,8 @@ export RUNTIME=/run/own-kubernetes           # secrets and results in flight: me
 export ADMITTED_AS=own-kubernetes-door       # the comment of our lines in authorized_keys
 export ADMIN=/etc/kubernetes/admin.conf
 export KUBECACHEDIR=$RUNTIME/kubectl         # nothing of ours in a home
-export NOT_WELL=75 # exit status: this control plane is not well, another one is to be asked
+export NOT_WELL=75   # exit status: this control plane is not well, another one is to be asked
+export NO_CLUSTER=76 # exit status: this host is a member of no cluster
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 exec 3>&2 # stderr, also from within a step

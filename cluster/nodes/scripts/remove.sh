@@ -11,7 +11,8 @@ source "$(dirname "$(readlink -f "$0")")/lib.sh"
 source "$(dirname "$(readlink -f "$0")")/cluster.sh"
 : "${NODE:?}" "${DRAIN_SECONDS:?}"
 
-[[ $(stage) == member ]] && wait_for 15 "this control plane's API server" api_ready || exit "$NOT_WELL"
+[[ $(stage) == member ]] || exit "$NO_CLUSTER"
+wait_for 15 "this control plane's API server" api_ready || exit "$NOT_WELL"
 address=$(node_address "$NODE")
 if [[ -n $address ]]; then
   # Pods that nothing replaces go too: the node is taken away on purpose.
