@@ -553,6 +553,7 @@ def test_curl_and_jq_are_installed_where_they_are_missing(host: Host, cloud: Clo
     done = host.source(
         "floating-mover.sh",
         f"""
+        source "$LIBRARY/packages.sh"
         {function("install_tools")}
         command() {{ [[ $2 != jq ]]; }}
         install_tools""",

@@ -66,7 +66,7 @@ is_first() { [[ $(awk 'NR == 1 {print $1}' "$PEERS") == "$NODE" ]]; }
 kubeadm_init() { # [FLAG...]
   sed -e "s/^kubernetesVersion:.*/kubernetesVersion: v$(kubeadm_version)/" \
     -e "s|@PROVIDER_ID@|${PROVIDER_ID:-}|" "$CONFIG/init.yaml" >"$RUNTIME/init.yaml"
-  kubeadm init --config="$RUNTIME/init.yaml" --skip-token-print "$@"
+  with_images kubeadm init --config="$RUNTIME/init.yaml" --skip-token-print "$@"
 }
 
 begin() { # STAGE

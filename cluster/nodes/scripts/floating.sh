@@ -9,6 +9,8 @@
 set -euo pipefail
 # shellcheck source=cluster/nodes/scripts/floating-mover.sh
 source "$(dirname "$(readlink -f "$0")")/floating-mover.sh"
+# shellcheck source=cluster/nodes/scripts/packages.sh
+source "$(dirname "$(readlink -f "$0")")/packages.sh"
 
 SERVICE=own-kubernetes-floating.service
 UNIT=/etc/systemd/system/$SERVICE
@@ -25,8 +27,7 @@ install_tools() {
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
   ((${#missing[@]})) || return 0
-  retry 120 apt-get --quiet=2 -o DPkg::Lock::Timeout=300 -o APT::Get::Lock::Timeout=300 update &&
-    retry 120 apt-get --quiet=2 -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}"
+  retry 120 get_packages install --no-install-recommends "${missing[@]}"
 }
 
 write_files() {

@@ -17,10 +17,24 @@ export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 exec 3>&2 # stderr, also from within a step
 DETAIL=${DETAIL:-/dev/null}
+# without_secrets: what commands said, without private keys, tokens and whatever may be a key by its form.
+# Digests keep their first 12 digits, by which they can be told apart.
+without_secrets() {
+  sed -E -e '/-----BEGIN [A-Z ]*PRIVATE KEY-----/,/-----END /c\[secret]' \
+    -e 's/\b([0-9a-f]{12})[0-9a-f]{52}\b/\1/g' \
+    -e 's/\b[a-z0-9]{6}\.[a-z0-9]{16}\b/[secret]/g' \
+    -e 's/\beyJ[A-Za-z0-9_.-]{20,}/[secret]/g' \
+    -e 's/\bAGE-SECRET-KEY-[A-Z0-9]+/[secret]/g' \
+    -e 's|//[^/@ ]+:[^/@ ]+@|//[secret]@|g' \
+    -e 's/((password|passphrase|secret|token)[a-z_-]*["'"'"']?[ \t]*[:=][ \t]*)[^ \t]+/\1[secret]/Ig' \
+    -e 's|[A-Za-z0-9+/]{40,}=*|[secret]|g'
+}
+
 # The end of what the commands said, without kubeadm's list of kernel features; lines are cut, as
 # pulumi-command hangs at one of more than 64 KiB.
 detail() {
-  { grep -avE '(CONFIG|CGROUPS)_' "$DETAIL" || true; } 2>/dev/null | tail --lines=15 | cut --bytes=1-500
+  { grep -avE '(CONFIG|CGROUPS)_' "$DETAIL" || true; } 2>/dev/null | without_secrets | tail --lines=15 |
+    cut --bytes=1-500
 }
 
 forget_secrets() { :; } # a script's own, if it has any
@@ -116,6 +130,15 @@ installed_version() {
 }
 kubeadm_version() { installed_version kubeadm; }
 kubelet_version() { installed_version kubelet; }
+
+# with_images COMMAND...: kubeadm asks for the control plane's images before it does anything, and gives up at
+# once where their registry does not answer.
+with_images() {
+  "$@" && return
+  tail --lines=50 "$DETAIL" | grep -q '\[ERROR ImagePull\]' || return 1
+  retry 120 kubeadm config images pull --kubernetes-version "v$(kubeadm_version)" || return 1
+  "$@"
+}
 
 # The interface that has an address.
 device_of() { ip -4 -oneline address show | awk -v address="$1/" 'index($4, address) == 1 {print $2; exit}'; }

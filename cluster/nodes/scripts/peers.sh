@@ -85,7 +85,7 @@ kubeadm_join() { # JOIN-CONFIGURATION
   umask 077
   sed -e "s|@CA@|$ca|" -e "s|@SERVER@|$server|" "$CONFIG/discovery.yaml" >"$RUNTIME/discovery.yaml"
   sed -e "s|@TOKEN@|$token|" -e "s|@PROVIDER_ID@|${PROVIDER_ID:-}|" "$1" >"$RUNTIME/join.yaml"
-  kubeadm join --config="$RUNTIME/join.yaml"
+  with_images kubeadm join --config="$RUNTIME/join.yaml"
 }
 
 mint() { answer=$(ask "mint $NODE $(cat "$CONFIG/internal-address") $(kubeadm_version)"); }

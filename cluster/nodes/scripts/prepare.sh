@@ -119,8 +119,10 @@ fetch_keys() { # lines "PATH URL FINGERPRINT": from the internet, accepted only 
   local path url fingerprint found
   while read -r path url fingerprint; do
     [[ -n $path && ! -s $path ]] || continue
-    [[ -x /usr/bin/curl && -x /usr/bin/gpg && -e /etc/ssl/certs/ca-certificates.crt ]] || { apt_get update && apt_get install curl gpg ca-certificates; }
-    retry 60 curl --fail --silent --show-error --location --output "$path.new" "$url" ||
+    [[ -x /usr/bin/curl && -x /usr/bin/gpg && -e /etc/ssl/certs/ca-certificates.crt ]] ||
+      retry 120 get_packages install curl gpg ca-certificates || fail_for_packages curl gpg ca-certificates
+    retry 120 curl --fail --silent --show-error --location --connect-timeout 10 --max-time 60 \
+      --output "$path.new" "$url" ||
       fail "no answer from $url" "the package repository's signing key" \
         "see that the host reaches it, or set mirror.apt"
     found=$(gpg --batch --show-keys --with-colons "$path.new" | awk -F: '
@@ -174,16 +176,18 @@ set_up_keepalived() {
   [[ $CHANGED == false ]] || ! systemctl is-active --quiet keepalived || systemctl reload keepalived
 }
 
-# Images come while other things happen; a failure is no harm, the kubelet pulls what is missing.
+# Images come while other things happen; a failure is no harm, kubeadm and the kubelet pull what is missing.
 pull_images() {
   [[ -e $CONFIG/images ]] || return 0
   local role_images=.
   [[ $ROLE == control-plane ]] || role_images='/(kube-proxy|pause):'
   kubeadm config images list --kubernetes-version "v$(kubeadm_version)" |
     grep -E "$role_images" | cat - "$CONFIG/images" >"$RUNTIME/images"
+  # shellcheck disable=SC2016 # the words are the other bash's
   systemctl is-active --quiet own-kubernetes-pull ||
     systemd-run --quiet --collect --unit=own-kubernetes-pull \
-      xargs --max-args=1 --max-procs=4 --arg-file="$RUNTIME/images" crictl pull
+      xargs --max-args=1 --max-procs=4 --arg-file="$RUNTIME/images" \
+      bash -c 'source "$0"; retry 120 crictl pull "$1"' "$LIBRARY/lib.sh"
 }
 
 main() {
