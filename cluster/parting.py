@@ -85,6 +85,23 @@ async def run(host: Host) -> int:
     return 1 if done.returncode is None else done.returncode
 
 
+async def ask(host: Host, line: str, seconds: float) -> tuple[int, str]:
+    """Run another line on a host.
+
+    Returns:
+        Its exit status, and all that it said.
+
+    Raises:
+        NotReachedError: no login, or no answer within ``seconds``.
+    """
+    try:
+        async with asyncio.timeout(seconds), await connect(host) as connection:
+            done = await connection.run(line, stdin=asyncssh.DEVNULL, stderr=asyncssh.STDOUT)
+    except (OSError, asyncssh.Error, TimeoutError) as error:
+        raise NotReachedError(str(error) or type(error).__name__) from None
+    return 1 if done.returncode is None else done.returncode, str(done.stdout).strip()
+
+
 PASSED_OVER = {NOT_WELL: "its API server is not well", NO_CLUSTER: "it is a member of no cluster"}
 
 

@@ -22,11 +22,14 @@ from typing import Any
 import pulumi
 from pulumi_command import local, remote
 
+from cluster import clock
 from cluster.machines import Machine
 
 SCRIPTS = Path(__file__).parent / "nodes" / "scripts"
 REMOTE_HOME = ".own-kubernetes"
 """Below the login user's home; the scripts lie in its ``scripts/``."""
+
+CLOCK = f"{REMOTE_HOME}/scripts/clock.sh"
 
 INSTALLED = "/usr/local/lib/own-kubernetes"
 """Where ``run.sh`` puts the scripts, to run them from there; a new server is given some of them there."""
@@ -81,6 +84,10 @@ class Host(pulumi.ComponentResource):
         if machine.first_contact:
             self.host_key = self._trust(first).stdout
         self._connection = _connection(machine, self.host_key, timeout_seconds)
+        compared = clock.compared(name, self.way_in, self.as_root(["bash", CLOCK]))
+        self._clocked = pulumi.ResourceHookBinding(
+            before_create=[compared], before_update=[compared], on_error=self._hooks.on_error
+        )
         self.scripts = remote.CopyToRemote(
             f"{name}-scripts",
             connection=self._connection,
@@ -167,6 +174,7 @@ class Host(pulumi.ComponentResource):
         stdin: pulumi.Input[str] | None = None,
         undo: Sequence[str] = (),
         secret: bool = False,
+        timed: bool = False,
         after: Sequence[pulumi.Resource] = (),
     ) -> remote.Command:
         """Declare a phase: a script of ``nodes/scripts``, converging, detached on the host.
@@ -178,6 +186,7 @@ class Host(pulumi.ComponentResource):
             stdin: data that may be long, or secret (then an ``Output.secret``).
             undo: phase and ``KEY=VALUE`` words to run when the resource is deleted while its host stays.
             secret: the phase's output is a secret and is not logged.
+            timed: the host's clock is looked at before.
             after: what has to be there first, besides the scripts.
 
         Returns:
@@ -197,7 +206,7 @@ class Host(pulumi.ComponentResource):
                 deleted_with=self.carrier,
                 additional_secret_outputs=["stdout", "stderr"] if secret else None,
                 custom_timeouts=pulumi.CustomTimeouts(create="30m", update="30m", delete="15m"),
-                hooks=self._hooks,
+                hooks=self._clocked if timed else self._hooks,
             ),
         )
 

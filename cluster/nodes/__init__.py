@@ -106,6 +106,7 @@ class Nodes(pulumi.ComponentResource):
             "prepare",
             prepare_values(self._settings, host.machine.role),
             stdin=envelope(self._files[name]),
+            timed=True,
         )
 
     # In
@@ -142,7 +143,14 @@ class Nodes(pulumi.ComponentResource):
             stdin = pulumi.Output.concat("open ", self._recovery_key or "", "\n", stdin)
         ready = [self._prepared[name], *after]
         leaving = self._membership(name, ready)
-        return host.run(phase, values, name=f"{name}-join", stdin=stdin, after=[*ready, *leaving])
+        return host.run(
+            phase,
+            values,
+            name=f"{name}-join",
+            stdin=stdin,
+            timed=True,
+            after=[*ready, *leaving],
+        )
 
     def _membership(self, name: str, after: Sequence[pulumi.Resource]) -> list[local.Command]:
         """Deleted, it takes the node out of the cluster, which its host outlives by a moment.

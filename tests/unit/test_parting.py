@@ -16,6 +16,7 @@ from typing import Any
 import asyncssh
 import pytest
 
+from cluster import parting
 from tests.unit.stacks import ROOT
 
 LOGIN = asyncssh.generate_private_key("ssh-ed25519")
@@ -173,6 +174,16 @@ def test_the_command_is_the_one_that_the_program_declares(host: SshHost) -> None
     command = [sys.executable, "-m", "cluster.parting", "end"]
     done = ended(command, [host.way_in("echo left; { cat; echo restored; } </dev/null")])
     assert (done.returncode, done.stdout, done.stderr) == (0, "left\nrestored\n", "")
+
+
+def test_a_host_is_asked_for_its_status_and_all_that_it_says(host: SshHost) -> None:
+    way = host.way_in("never")
+    answer = asyncio.run(parting.ask(way, "echo said; echo progress >&2; exit 3", 60))
+    assert answer == (3, "said\nprogress")
+    with nobody() as dead, pytest.raises(parting.NotReachedError):
+        asyncio.run(parting.ask(dead, "echo never", 60))
+    with pytest.raises(parting.NotReachedError, match="TimeoutError"):
+        asyncio.run(parting.ask(way, "sleep 5", 0.5))
 
 
 def test_the_line_gets_nothing_on_stdin(host: SshHost) -> None:
