@@ -52,12 +52,19 @@ class ApiAccess(pulumi.ComponentResource):
             # Else changed data would replace them (pulumi-kubernetes' default).
             enable_config_map_mutable=True,
             enable_secret_mutable=True,
+            # An object that a killed run made, and the state does not know, is taken over; so are the fields
+            # of it that the stack file has changed since (the dead run counts as another manager of them).
+            upsert_existing_objects=True,
+            enable_patch_force=True,
             opts=pulumi.ResourceOptions(parent=self, deleted_with=self._carrier),
         )
         self.register_outputs({})
 
     def options(
-        self, parent: pulumi.Resource, after: Sequence[pulumi.Resource] = ()
+        self,
+        parent: pulumi.Resource,
+        after: Sequence[pulumi.Resource] = (),
+        hooks: pulumi.ResourceHookBinding | None = None,
     ) -> pulumi.ResourceOptions:
         """Options of a resource in the cluster: it goes when the cluster goes.
 
@@ -68,6 +75,7 @@ class ApiAccess(pulumi.ComponentResource):
             provider=self.provider,
             deleted_with=self._carrier,
             depends_on=list(after),
+            hooks=hooks,
         )
 
 

@@ -29,6 +29,7 @@ import pulumi_kubernetes as k8s
 
 from cluster.access import ApiAccess
 from cluster.charts import chart_source
+from cluster.mending import mended
 from cluster.settings import Settings
 
 NAMESPACE = "nginx-ingress"
@@ -110,7 +111,11 @@ class NginxIngress(pulumi.ComponentResource):
                 chart=settings.ingress_chart,
             ),
             # Waits for its Service's address by itself, and starts while load balancing does.
-            opts=access.options(self, [namespace, *access.workers]),
+            opts=access.options(
+                self,
+                [namespace, *access.workers],
+                mended(f"{name}-release", access, NAMESPACE, RELEASE),
+            ),
         )
         self.register_outputs({})
 

@@ -20,6 +20,7 @@ import pulumi_kubernetes as k8s
 from cluster import versions
 from cluster.access import ApiAccess
 from cluster.charts import chart_source
+from cluster.mending import mended
 from cluster.nodes import Nodes
 from cluster.settings import Settings
 
@@ -102,7 +103,11 @@ class MetalLB(pulumi.ComponentResource):
             **chart_source(
                 settings, "metallb", versions.METALLB, chart="metallb", repository=REPOSITORY
             ),
-            opts=access.options(self, [memberlist, *access.workers]),
+            opts=access.options(
+                self,
+                [memberlist, *access.workers],
+                mended(f"{name}-release", access, NAMESPACE, "metallb"),
+            ),
         )
         webhook = nodes.control_host.run("webhook", name=f"{name}-webhook", after=[release])
         self.pool = k8s.apiextensions.CustomResource(

@@ -178,7 +178,20 @@ class Api:
             raise self._refused("something else than JSON") from None
         raise self._refused(f"status {status}")
 
-    def ask(self, path: str) -> tuple[int, str]:
+    def delete(self, path: str) -> None:
+        """Delete an object by the endpoint; it need not be there.
+
+        Raises:
+            StatusError: there is no answer, or a refusal.
+        """
+        try:
+            status, _ = self.ask(path, "DELETE")
+        except (OSError, http.client.HTTPException) as error:
+            raise self.not_reached(why_not(error)) from None
+        if status not in (200, 202, 404):
+            raise self._refused(f"status {status}")
+
+    def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
         """Status and body, by the endpoint.
 
         Raises:
@@ -187,7 +200,7 @@ class Api:
         """
         config = self.kubeconfig
         with closing(_Connection(config.place, config.server_name, self._tls)) as connection:
-            return connection.get(path)
+            return connection.ask(method, path)
 
     def word(self, place: tuple[str, int]) -> Word:
         """What the API server at an address says of itself.
@@ -208,8 +221,8 @@ class Api:
                 until = expiry(ssl.get_server_certificate(place, timeout=CONNECT_SECONDS))
                 return Word(False, None, "has a certificate that is over", until)
             until = connection.until()
-            etcd = connection.get("/readyz/etcd")[0] == 200
-            said = word(*connection.get("/readyz"))
+            etcd = connection.ask("GET", "/readyz/etcd")[0] == 200
+            said = word(*connection.ask("GET", "/readyz"))
         trouble = said.trouble or ("" if etcd else "fails /readyz/etcd")
         return Word(said.ready, etcd, trouble, until)
 
@@ -276,9 +289,9 @@ class _Connection(http.client.HTTPSConnection):
         assert certificate is not None, "it has been verified"
         return x509.load_der_x509_certificate(certificate).not_valid_after_utc
 
-    def get(self, path: str) -> tuple[int, str]:
+    def ask(self, method: str, path: str) -> tuple[int, str]:
         """Status and body."""
-        self.request("GET", path, headers={"Accept": "application/json, */*"})
+        self.request(method, path, headers={"Accept": "application/json, */*"})
         answer = self.getresponse()
         return answer.status, answer.read().decode(errors="replace")
 

@@ -130,14 +130,8 @@ class Cluster:
     # Releases
 
     def release(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Install or upgrade a release and wait for its objects; returns its status.
-
-        A release that an interrupted run left pending blocks every later one: it goes first.
-        """
+        """Install or upgrade a release and wait for its objects; returns its status."""
         name, namespace = inputs["name"], inputs.get("namespace") or "default"
-        state = self._status(name, namespace)
-        if state.get("status", "").startswith("pending"):
-            self.uninstall(name, namespace)
         with_values = json.dumps(inputs.get("values") or {})
         timeout = int(inputs.get("timeout") or RELEASE_SECONDS)
         self.call("helm", release_words(inputs), stdin=with_values, timeout=timeout + 30)

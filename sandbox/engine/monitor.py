@@ -24,7 +24,7 @@ from sandbox.engine.resources import Workshop, leaves_ruins, to_delete, what
 _sync: Any = sync_await
 
 STACK = "pulumi:pulumi:Stack"
-HOOK_SECONDS = 30
+HOOK_SECONDS = 150
 
 
 READ_STATE = "pulumi:pulumi:readStackResourceOutputs"
@@ -108,6 +108,7 @@ class Monitor(mocks.MockMonitor):
         if leaves_ruins(record):
             self._journal.put(to_delete(record))
         try:
+            self._call_before_hooks(request, urn, known)
             with self._progress.step(record.name, what(record)):
                 record, state = self._workshop.create(
                     record, seconds(request.customTimeouts.create), begun=known is not None
@@ -146,29 +147,37 @@ class Monitor(mocks.MockMonitor):
         with self._lock:
             self.failures[f"{request.name} ({request.type})"] = text
         self._progress.line(request.name, text)
+        told = _told(resource_pb2.ErrorHookRequest, request, urn)
+        told.failed_operation = "create"
+        told.errors.append(text)
         for name in request.hooks.on_error:
-            self._call_hook(name, request, urn, text)
+            self._call_hook(name, told)  # it is never asked to retry
 
     def RegisterErrorHook(self, request: Any) -> Any:
         """Keep a hook for failures."""
         self._hooks[request.name] = request.callback.token
         return self._base.RegisterErrorHook(request)
 
-    def _call_hook(self, name: str, request: Any, urn: str, text: str) -> None:
-        """Run a program's error hook on the program's own event loop; it is never asked to retry."""
-        told = resource_pb2.ErrorHookRequest(
-            urn=urn,
-            name=request.name,
-            type=request.type,
-            new_inputs=request.object,
-            failed_operation="create",
-            errors=[text],
-        ).SerializeToString()
+    def RegisterResourceHook(self, request: Any) -> Any:
+        """Keep a hook for what is about to be made or, in a later run, made again."""
+        self._hooks[request.name] = request.callback.token
+        return self._base.RegisterResourceHook(request)
+
+    def _call_before_hooks(self, request: Any, urn: str, known: Record | None) -> None:
+        hooks = request.hooks
+        for name in hooks.before_update if known else hooks.before_create:
+            answer = self._call_hook(name, _told(resource_pb2.ResourceHookRequest, request, urn))
+            if answer is not None and answer.error:
+                raise NothingMade(answer.error)
+
+    def _call_hook(self, name: str, told: Any) -> Any:
+        """Run one of the program's hooks on the program's own event loop."""
         token = self._hooks.get(name, "")
         for servicer in _CallbackServicer._servicers:
             if callback := servicer._callbacks.get(token):
-                call: Any = callback(told)
-                asyncio.run_coroutine_threadsafe(call, servicer._loop).result(HOOK_SECONDS)
+                call: Any = callback(told.SerializeToString())
+                return asyncio.run_coroutine_threadsafe(call, servicer._loop).result(HOOK_SECONDS)
+        return None
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
         """Take the stack's outputs."""
@@ -176,6 +185,11 @@ class Monitor(mocks.MockMonitor):
             _sync._ensure_event_loop()
             self.outputs = plain(rpc.deserialize_properties(request.outputs, keep_unknowns=True))
         return self._base.RegisterResourceOutputs(request)
+
+
+def _told(kind: Any, request: Any, urn: str) -> Any:
+    """What every hook is told."""
+    return kind(urn=urn, name=request.name, type=request.type, new_inputs=request.object)
 
 
 def _asked(request: Any, urn: str) -> Record:

@@ -271,6 +271,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(body)
 
+    def do_DELETE(self) -> None:
+        self.server.cluster.asked.append(f"DELETE {self.server.node} {self.path}")
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def _answer(self, path: str) -> tuple[int, str]:
         cluster = self.server.cluster
         if path.startswith("/readyz"):

@@ -520,6 +520,38 @@ def test_a_failure_is_told_hooks_hear_it_and_nothing_new_begins(
     assert project.up(lines.append)["secret"] == "hidden"
 
 
+GUARDED = """
+def before(args):
+    if os.environ.get("GUARD"):
+        raise pulumi.RunError("not yet: " + args.name)
+    with open(trace, "a") as file:
+        file.write("before ")
+
+hook = pulumi.ResourceHook("before", before)
+local.Command(
+    "guarded",
+    create=f"echo made >>{trace}",
+    opts=pulumi.ResourceOptions(
+        hooks=pulumi.ResourceHookBinding(before_create=[hook], before_update=[hook])
+    ),
+)
+"""
+
+
+def test_what_a_program_hooks_before_a_resource_is_run_and_may_refuse(
+    project: StandinEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "project/__main__.py").write_text(PROGRAM.partition("class Part")[0] + GUARDED)
+    monkeypatch.setenv("GUARD", "1")
+    with pytest.raises(EngineError, match=r"guarded .*not yet: guarded"):
+        project.up(lambda _: None)
+    assert not (tmp_path / "trace").exists()
+    monkeypatch.delenv("GUARD")
+    for _ in range(2):
+        project.up(lambda _: None)
+    assert (tmp_path / "trace").read_text().split() == ["before", "made"] * 2
+
+
 ASKS = """
 own = "pulumi:pulumi:readStackResourceOutputs"
 answer = pulumi.runtime.invoke(own, {"stackName": "organization/p/dev"})

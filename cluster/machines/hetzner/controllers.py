@@ -22,6 +22,7 @@ from cluster.access import ApiAccess
 from cluster.charts import chart_source
 from cluster.machines.hetzner.api import CLUSTER_LABEL
 from cluster.machines.hetzner.servers import HetznerServers
+from cluster.mending import mended
 from cluster.nodes import Nodes, provider_ids
 from cluster.settings import HETZNER_ENDPOINT, Settings, Stack
 
@@ -144,7 +145,9 @@ class HetznerControllers(pulumi.ComponentResource):
             values=values,
             timeout=300,
             **chart_source(self._settings, chart, version, chart=chart, repository=REPOSITORY),
-            opts=self._access.options(self, after),
+            opts=self._access.options(
+                self, after, mended(f"{self._name}-{suffix}", self._access, NAMESPACE, chart)
+            ),
         )
 
     def _host_patches(self) -> list[pulumi.Resource]:
