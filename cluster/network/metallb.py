@@ -109,13 +109,20 @@ class MetalLB(pulumi.ComponentResource):
                 mended(f"{name}-release", access, NAMESPACE, "metallb"),
             ),
         )
-        webhook = nodes.control_host.run("webhook", name=f"{name}-webhook", after=[release])
+        addresses = _addresses(settings, floating_ips)
+        webhook = nodes.control_host.run(
+            "webhook",
+            # It is asked again before a pool is changed.
+            {"POOL": pulumi.Output.all(*addresses).apply(",".join)},
+            name=f"{name}-webhook",
+            after=[release],
+        )
         self.pool = k8s.apiextensions.CustomResource(
             f"{name}-pool",
             api_version="metallb.io/v1beta1",
             kind="IPAddressPool",
             metadata={"name": "default", "namespace": NAMESPACE},
-            spec={"addresses": _addresses(settings, floating_ips)},
+            spec={"addresses": addresses},
             opts=access.options(self, [webhook]),
         )
         if not floating_ips:

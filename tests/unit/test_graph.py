@@ -571,7 +571,10 @@ def inputs_of_all(graph: Graph) -> dict[str, Any]:
             {f"{name}-upgrade" for name in ("cp1", "w1", "w2")}
             | {"w1-membership", "w2-membership"},
         ),
-        ({"loadBalancerPools": ["10.0.0.100-10.0.0.110"]}, {"metallb-pool"}),
+        (
+            {"loadBalancerPools": ["10.0.0.100-10.0.0.110"]},
+            {"metallb-pool", "metallb-webhook"},
+        ),
         ({"ingressVersion": "1.3.2"}, {"nginx-release"}),
         (
             {"kubernetesVersion": "1.36.5"},

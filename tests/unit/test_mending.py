@@ -60,6 +60,6 @@ def test_an_api_that_does_not_answer_yet_is_asked_again(
         cluster.status = 200
 
     cluster.status = 503
-    monkeypatch.setattr(mending.time, "sleep", pause)
+    monkeypatch.setattr("cluster.mending.time.sleep", pause)
     mending.forget(cluster.kubeconfig(), "metallb-system", "metallb", lambda _: False)
     assert len(cluster.asked) == 2

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Waits until MetalLB's admission webhook takes an address pool: it answers some seconds after its pod is
 # ready, and the API server refuses pools until then. Nothing is made (a server-side dry run).
+#
+# POOL   the pool that is about to be made or changed; only runs this phase again
 set -euo pipefail
 # shellcheck source=cluster/nodes/scripts/lib.sh
 source "$(dirname "$(readlink -f "$0")")/lib.sh"
