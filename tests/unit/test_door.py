@@ -25,7 +25,7 @@ case $* in
   *' get node '*InternalIP*) cat /etc/node-address 2>/dev/null || true ;;
   *' get node '*Ready*) cat /etc/node-is-ready ;;
   *' get nodes '*InternalIP*) cat /etc/addresses ;;
-  *' get secret '*) cat /etc/description ;;
+  *' get secrets '*) cat /etc/tokens ;;
 esac"""
 """The answers of a cluster; the Node that is asked for is there when it has an address."""
 
@@ -275,16 +275,24 @@ def test_no_host_joins_that_is_newer_than_a_control_plane(
 
 
 @pytest.mark.parametrize(
-    ("description", "deleted"), [("own-kubernetes: one join", True), ("x", False), ("", False)]
+    ("description", "deleted"),
+    [("own-kubernetes: a join of w1", ["abcdef", "fedcba"]), ("x", []), ("", [])],
 )
 def test_forget_deletes_tokens_of_our_own_only(
-    control_plane: Host, description: str, deleted: bool
+    control_plane: Host, description: str, deleted: list[str]
 ) -> None:
-    control_plane.write("/etc/description", base64.b64encode(description.encode()).decode())
+    """And of the same node only, whose earlier tries may have left some."""
+    control_plane.write(
+        "/etc/tokens",
+        f"bootstrap-token-abcdef {description}\nbootstrap-token-fedcba {description}\n"
+        "bootstrap-token-others own-kubernetes: a join of w10\nbootstrap-token-theirs \n",
+    )
     done = ask(control_plane, "forget abcdef")
     assert done.returncode == 0, done.stderr
-    deletion = "--namespace=kube-system delete secret bootstrap-token-abcdef --ignore-not-found"
-    assert [c for c in changes(control_plane) if " delete " in c] == ([deletion] if deleted else [])
+    found = [c.split() for c in changes(control_plane) if " delete " in c]
+    assert sorted(w for words in found for w in words if "bootstrap" in w) == [
+        f"bootstrap-token-{name}" for name in deleted
+    ]
 
 
 # --- door.sh: the dead -------------------------------------------------------------------------

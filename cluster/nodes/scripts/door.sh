@@ -18,7 +18,7 @@ source "$(dirname "$(readlink -f "$0")")/lib.sh"
 # shellcheck source=cluster/nodes/scripts/cluster.sh
 source "$(dirname "$(readlink -f "$0")")/cluster.sh"
 export KUBECONFIG=$ADMIN
-DESCRIPTION="own-kubernetes: one join"
+DESCRIPTION="own-kubernetes: a join of" # and the node's name
 
 # A kubelet that joins before certificates are signed goes on without one for 5 s, and then finds its first
 # pods waiting for caches that are in a long back-off: better to join a moment later.
@@ -47,18 +47,22 @@ mint() { # NODE ADDRESS VERSION
   fi
   wait_for 60 "the controller manager" controllers_run || true
   forget_dead_node "$1" "$2"
-  token=$(kubeadm token create --ttl=15m --description="$DESCRIPTION")
+  token=$(kubeadm token create --ttl=15m --description="$DESCRIPTION $1")
   ca=$(base64 --wrap=0 /etc/kubernetes/pki/ca.crt)
   endpoint=$(awk '$1 == "server:" {print $2}' "$ADMIN")
   printf '%s %s %s\n' "$token" "$ca" "$endpoint"
 }
 
-forget() { # TOKEN-ID
-  local secret=bootstrap-token-$1 description
-  description=$(kube --namespace=kube-system get secret "$secret" --ignore-not-found \
-    --output=jsonpath='{.data.description}' | base64 --decode)
-  [[ $description == "$DESCRIPTION" ]] || exit 0
-  kube --namespace=kube-system delete secret "$secret" --ignore-not-found >&2
+DESCRIPTIONS='{{range .items}}{{.metadata.name}} {{with .data.description}}{{base64decode .}}{{end}}{{"\n"}}{{end}}'
+
+forget() { # TOKEN-ID: and those of earlier tries of the same node
+  local tokens spent
+  tokens=$(kube --namespace=kube-system get secrets --output=go-template="$DESCRIPTIONS" \
+    --field-selector=type=bootstrap.kubernetes.io/token)
+  mapfile -t spent < <(awk -v id="bootstrap-token-$1" -v ours="$DESCRIPTION " '
+    { name = $1; sub(/^[^ ]+ /, ""); of[name] = $0 }
+    END { for (name in of) if (of[name] == of[id] && index(of[id], ours) == 1) print name }' <<<"$tokens")
+  ((${#spent[@]} == 0)) || kube --namespace=kube-system delete secret "${spent[@]}" --ignore-not-found >&2
 }
 
 role=$1
