@@ -6,12 +6,13 @@
 # make check   format, lint, types, host scripts, unit tests
 # make status  what runs now, and how the cluster is: fails if something is not well
 # make bench   ratios against a hand-written script
+# make lock    requirements*.txt from requirements*.in: every package, with the hashes of all its files
 # Each installs what it needs first, once.
 
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 .DEFAULT_GOAL := up
-.PHONY: up down status lint test test-long check bench
+.PHONY: up down status lint test test-long check bench lock
 
 $(READY): requirements.txt requirements-dev.txt sandbox/setup.sh
 	@bash sandbox/setup.sh
@@ -36,3 +37,9 @@ check: lint
 
 bench: $(READY)
 	@$(PYTHON) -m benchmarks.up
+
+LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--emit-build-options --annotation-style line --custom-compile-command "make lock"
+lock: $(READY)
+	@$(LOCK) requirements.in --output-file requirements.txt
+	@$(LOCK) requirements-dev.in --output-file requirements-dev.txt

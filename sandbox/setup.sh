@@ -26,4 +26,4 @@ fi
 
 echo "installing Python packages into .venv"
 [[ -x .venv/bin/python ]] || python3 -m venv .venv
-.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
