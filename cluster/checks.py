@@ -52,6 +52,20 @@ def overlapping_networks(settings: Settings) -> Iterator[Problem]:
             )
 
 
+def nodes_apart(settings: Settings) -> Iterator[Problem]:
+    """An address of the pods' or the Services' network leads to no node."""
+    networks = {"podCidr": settings.pod_cidr, "serviceCidr": settings.service_cidr}
+    for name, node in settings.nodes.items():
+        for (key, network), address in itertools.product(networks.items(), node.addresses):
+            if address in network and address not in settings.node_cidr:
+                yield Problem(
+                    f"nodes.{name}.address",
+                    str(address),
+                    f"an address apart from {key} ({network})",
+                    f"choose another network for {key}, or correct the address",
+                )
+
+
 def small_pod_network(settings: Settings) -> Iterator[Problem]:
     """Each node takes a /24 of the pod network."""
     room = 2 ** max(0, NODE_SUBNET_PREFIX - settings.pod_cidr.prefixlen)
@@ -474,12 +488,13 @@ def api_load_balancer(settings: Settings) -> Iterator[Problem]:
 
 def kubernetes_version(settings: Settings) -> Iterator[Problem]:
     """Only versions that this program was written for."""
-    minors = versions.KUBERNETES_MINORS
-    if not settings.kubernetes_version.startswith("1.") or settings.minor not in minors:
+    minors, most = versions.KUBERNETES_MINORS, versions.KUBERNETES_MOST_PATCHES
+    major, minor, patch = map(int, settings.kubernetes_version.split("."))
+    if major != 1 or minor not in minors or patch > most:
         yield Problem(
             "kubernetesVersion",
             settings.kubernetes_version,
-            f"a version from 1.{minors.start} to 1.{minors.stop - 1}",
+            f"a version from 1.{minors.start} to 1.{minors.stop - 1}, a patch of at most {most}",
             f"choose a supported version, like {versions.KUBERNETES}",
         )
 
@@ -497,20 +512,28 @@ def open_networks(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             "adminCidrs",
             [str(network) for network in settings.admin_cidrs],
-            "networks that do not make up the whole internet",
+            "networks that do not make up the whole internet, or half of it",
             "name your own networks, or opt in with openToWorld: true",
         )
 
 
+GLOBAL_V6 = IPv6Network("2000::/3")
+"""All that is routed in the internet (iana.org, IPv6 address space)."""
+
+
 def _holds_world(networks: Sequence[IPv4Network | IPv6Network]) -> bool:
-    """Also when it was cut into pieces."""
+    """Also when it was cut into pieces, or some were left out."""
     v4 = [network for network in networks if isinstance(network, IPv4Network)]
-    v6 = [network for network in networks if isinstance(network, IPv6Network)]
-    return any(
-        network.prefixlen == 0
-        for family in (collapse_addresses(v4), collapse_addresses(v6))
-        for network in family
-    )
+    v6 = [
+        GLOBAL_V6 if network.supernet_of(GLOBAL_V6) else network
+        for network in networks
+        if isinstance(network, IPv6Network) and network.overlaps(GLOBAL_V6)
+    ]
+    wide = {
+        2**32: sum(network.num_addresses for network in collapse_addresses(v4)),
+        GLOBAL_V6.num_addresses: sum(network.num_addresses for network in collapse_addresses(v6)),
+    }
+    return any(part >= whole / 2 for whole, part in wide.items())
 
 
 def labels(settings: Settings) -> Iterator[Problem]:
@@ -563,6 +586,7 @@ def _twice(key: str, address: str, other: str, remedy: str) -> Problem:
 
 RULES: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     overlapping_networks,
+    nodes_apart,
     small_pod_network,
     service_network_size,
     pool_addresses,

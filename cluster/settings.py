@@ -151,7 +151,8 @@ def _endpoint(value: Any) -> str:
 
 
 def _version(value: Any) -> str:
-    match = re.fullmatch(r"v?([0-9]+\.[0-9]+\.[0-9]+)", str(value))
+    number = "(?:0|[1-9][0-9]*)"
+    match = re.fullmatch(rf"v?({number}\.{number}\.{number})", str(value))
     if match is None:
         _wrong("a full version, like 1.36.4", "write major.minor.patch")
     return match.group(1)
@@ -162,14 +163,30 @@ def _host_key(value: Any) -> str:
     words = str(value).split()
     try:
         if len(words) >= 2 and words[0] in HOST_KEY_TYPES:
-            base64.b64decode(words[1], validate=True)
-            return " ".join(words[:2])
+            blob, kind = base64.b64decode(words[1], validate=True), words[0].encode()
+            if blob.startswith(len(kind).to_bytes(4) + kind):  # RFC 4253, 6.6
+                return " ".join(words[:2])
     except binascii.Error:
         pass
     _wrong(
         f"an SSH public host key: one of {', '.join(HOST_KEY_TYPES)}, then base64",
         "copy the host's /etc/ssh/ssh_host_ed25519_key.pub from a console you trust",
     )
+
+
+_IMAGE = re.compile(
+    r"[A-Za-z0-9.-]+(:[0-9]+(?=/))?(/[a-z0-9._-]+)*(:(?P<tag>[\w.-]{1,128}))?(?P<digest>@sha256:[0-9a-f]{64})?"
+)
+
+
+def _image(value: Any) -> str:
+    match = _IMAGE.fullmatch(str(value))
+    if match is None or not (match["digest"] or match["tag"] not in (None, "latest")):
+        _wrong(
+            "an image with its version: registry/name:tag or registry/name@sha256:..., and not latest",
+            "add the tag or, better, the digest that was tried",
+        )
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -324,6 +341,7 @@ Host = Annotated[str, BeforeValidator(_host)]
 Endpoint = Annotated[str, BeforeValidator(_endpoint)]
 DnsName = Annotated[str, BeforeValidator(_dns_name)]
 Version = Annotated[str, BeforeValidator(_version)]
+Image = Annotated[str, BeforeValidator(_image)]
 HostKey = Annotated[str, BeforeValidator(_host_key)]
 Taint = Annotated[str, BeforeValidator(_taint)]
 Pool = Annotated[AddressRange, BeforeValidator(_range)]
@@ -513,7 +531,7 @@ class Settings(_Section):
     ingress_chart: str
     ingress_version: Version
     hello_host: DnsName
-    hello_image: str
+    hello_image: Image
     hello_replicas: Annotated[int, Field(ge=1, le=100)]
     schedule_on_control_planes: bool
     even_control_planes: bool
@@ -644,7 +662,7 @@ def load(config: pulumi.Config, root: Path) -> Stack:
     token = cloud.get("token") or os.environ.get("HCLOUD_TOKEN") or ""
     if settings.hetzner_nodes and not token:
         raise SettingsError([NO_HETZNER_TOKEN])
-    private = _private_key(config, settings, root)
+    private = _private_key(settings, secrets, root)
     return Stack(
         settings,
         pulumi.Output.secret(private) if private else None,
@@ -695,9 +713,7 @@ def validate(values: Mapping[str, Any], root: Path) -> Settings:
     settings = _with_host_keys(_with_all_nodes(settings), root)
     problems += [*checks.problems(settings), *_missing_files(settings, root)]
     problems += [*_backup_problems(settings, values), *_recovery_problems(settings, values, root)]
-    given = settings.ssh_private_key_file or values.get(SECRET_KEY)
-    if not given and len(settings.hetzner_nodes) < len(settings.nodes):
-        problems.append(NO_LOGIN_KEY)
+    problems += _login_problems(settings, values, root)
     if problems:
         raise SettingsError(problems)
     return settings
@@ -870,10 +886,33 @@ def _starts_with(path: Path, head: bytes) -> bool:
         return file.read(len(head)) == head
 
 
-def _private_key(config: pulumi.Config, settings: Settings, root: Path) -> str | None:
+def _login_problems(settings: Settings, values: Mapping[str, Any], root: Path) -> list[Problem]:
+    file = settings.ssh_private_key_file
+    if file and not (root / Path(file).expanduser()).is_file():
+        return []  # told already
+    key = _private_key(settings, values, root)
+    if not key:
+        return [NO_LOGIN_KEY] if len(settings.hetzner_nodes) < len(settings.nodes) else []
+    head = _PEM_HEAD.search(key)
+    if head is None:
+        return [NO_PRIVATE_KEY]
+    if "ENCRYPTED" in key:
+        return [HAS_PASSPHRASE]
+    if head[1] == "OPENSSH ":
+        try:
+            public_key(key)
+        except SettingsError as error:
+            return list(error.problems)
+    return []
+
+
+_PEM_HEAD = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----")
+
+
+def _private_key(settings: Settings, values: Mapping[str, Any], root: Path) -> str | None:
     if settings.ssh_private_key_file:
         return (root / Path(settings.ssh_private_key_file).expanduser()).read_text()
-    return config.get(SECRET_KEY) or None
+    return values.get(SECRET_KEY) or None
 
 
 def public_key(private_key: str) -> str:
@@ -885,7 +924,7 @@ def public_key(private_key: str) -> str:
     Raises:
         SettingsError: the key is of another format or has a passphrase.
     """
-    body = "".join(line for line in private_key.split("\n") if line and "-----" not in line)
+    body = "".join(line for line in private_key.splitlines() if "-----" not in line)
     try:
         blob = base64.b64decode(body, validate=True)
         fields, rest = [], blob.removeprefix(b"openssh-key-v1\0")
@@ -910,6 +949,13 @@ NOT_OPENSSH = Problem(
     "",
     "a private key in OpenSSH's own format (-----BEGIN OPENSSH PRIVATE KEY-----)",
     "convert it with `ssh-keygen -p -f key`, or leave it out: one is made for new servers",
+)
+
+NO_PRIVATE_KEY = Problem(
+    SECRET_KEY,
+    "",
+    "a private key (-----BEGIN OPENSSH PRIVATE KEY-----), whole and with its line breaks",
+    "run `pulumi config set --secret sshPrivateKey < key`, where key is not the .pub file",
 )
 
 HAS_PASSPHRASE = Problem(

@@ -11,6 +11,9 @@ KUBERNETES: Final = "1.36.4"
 KUBERNETES_MINORS: Final = range(31, 38)
 """Minors of Kubernetes 1 that this program is written for (1.31 to 1.37)."""
 
+KUBERNETES_MOST_PATCHES: Final = 20
+"""A minor gets a patch a month for 14 months; 1.18 had the most, 20. More is a slip of the pen."""
+
 CONTAINERD: Final = "2.2.1"
 """containerd for every Kubernetes version here, from Docker's package ``containerd.io``.
 

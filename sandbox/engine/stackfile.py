@@ -59,11 +59,16 @@ def read(root: Path, stack: str, elsewhere: Path | None = None) -> StackConfig:
     """Read ``Pulumi.yaml`` and the stack's file; see :func:`path_of`.
 
     Raises:
-        EngineError: a value is missing, of the wrong type, or encrypted (there is no key here).
+        EngineError: a value is missing, of the wrong type, or encrypted (there is no key here), or a key
+            stands twice.
     """
     project = yaml.safe_load((root / "Pulumi.yaml").read_text())
     path = path_of(root, stack, elsewhere)
-    given = (yaml.safe_load(path.read_text()) or {}).get("config") or {} if path.exists() else {}
+    try:
+        file = yaml.load(path.read_text(), _Loader) if path.exists() else None
+    except yaml.constructor.ConstructorError as error:
+        raise EngineError(f"{path.name}: {error}") from None
+    given = (file or {}).get("config") or {}
     return resolve(project["name"], project.get("config") or {}, given, stack)
 
 
@@ -98,6 +103,20 @@ def resolve(
             )
     secrets = tuple(sorted(key for key, rule in rules.items() if rule.get("secret")))
     return StackConfig(project, {key: _text(value) for key, value in values.items()}, secrets)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, such as a node's name, where PyYAML would take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if name in seen:
+                text = f"mapping key {name!r} already defined"
+                raise yaml.constructor.ConstructorError(None, None, text, key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
 
 
 def _full(project: str, key: str) -> str:

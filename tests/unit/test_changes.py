@@ -12,7 +12,7 @@ import pytest
 from cluster.changes import Before, check, read
 from cluster.errors import SettingsError
 from cluster.settings import Settings
-from tests.unit.graph import LOG, Graph, run_program
+from tests.unit.graph import LOG, Graph, run_program, state
 from tests.unit.sites import HA
 from tests.unit.stacks import CLOUD, PRIVATE_KEY, REMOVED, ROOT, SITE, existing, host_key, load
 
@@ -22,18 +22,6 @@ Changes = Mapping[str, Any]
 @pytest.fixture(autouse=True)
 def from_the_projects_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-
-
-def state(graph: Graph, *without: str) -> dict[str, Any]:
-    """What the engine says of a stack after a run: each resource but some, by URN."""
-    return {
-        f"urn:pulumi:test::own-kubernetes::{graph.type(name)}::{name}": {
-            "type": graph.type(name),
-            "outputs": graph.inputs(name),
-        }
-        for name in graph.requests
-        if name not in without
-    }
 
 
 def left_by(changes: Changes) -> dict[str, Any]:

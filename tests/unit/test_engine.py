@@ -107,6 +107,13 @@ def test_a_stack_file_may_lie_elsewhere(tmp_path: Path) -> None:
     assert far == {"p:a": "far", "hcloud:endpoint": "http://x/v1"}
 
 
+def test_two_nodes_of_one_name_are_refused_by_the_line(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: p\n")
+    (tmp_path / "Pulumi.x.yaml").write_text("config:\n  p:nodes:\n    w1: {}\n    w1: {}\n")
+    with pytest.raises(EngineError, match=r"(?s)'w1' already defined.*line 4"):
+        stackfile.read(tmp_path, "x")
+
+
 def test_the_real_engine_gets_a_copy_of_the_stack_file(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.yaml").write_text("name: p\nruntime: python\n")
     elsewhere = tmp_path / "other.yaml"

@@ -21,6 +21,7 @@ from cluster.settings import SECRETS, AddressRange, Settings, Stack, validate
 from tests.unit.sites import dev_files
 from tests.unit.stacks import (
     PRIVATE_KEY,
+    PUBLIC_KEY,
     REMOVED,
     ROOT,
     SITE,
@@ -79,6 +80,12 @@ BAD = [
         "nodeCidr (10.0.0.0/24)", "choose free addresses"),
     Bad("1-pool-in-services", {POOLS: ["10.96.9.0/24"]}, f"{POOLS}.0", "10.96.9.0-10.96.9.255",
         "nodeCidr (10.0.0.0/24)", "choose free addresses"),
+    Bad("1-nodes-public-address-in-pods", {"nodes.w1": node("10.244.9.9", privateAddress="10.0.0.9")},
+        "nodes.w1.address", "10.244.9.9", "apart from podCidr (10.244.0.0/16)",
+        "choose another network for podCidr"),
+    Bad("1-nodes-public-address-in-services",
+        {"nodes.w1": node("10.96.9.9", privateAddress="10.0.0.9")}, "nodes.w1.address", "10.96.9.9",
+        "apart from serviceCidr (10.96.0.0/12)", "or correct the address"),
     Bad("1-pools", {POOLS: ["10.0.0.200-10.0.0.210", "10.0.0.205/32"]}, f"{POOLS}.1",
         "10.0.0.205-10.0.0.205", "apart from loadBalancerPools.0", "share an address"),
     Bad("1-pools-other-way", {POOLS: ["10.0.0.205/32", "10.0.0.200-10.0.0.210"]}, f"{POOLS}.1",
@@ -207,12 +214,12 @@ BAD = [
     *(
         Bad(f"8-{version}", {"kubernetesVersion": version}, "kubernetesVersion", version,
             "a version from 1.31 to 1.37", f"like {versions.KUBERNETES}")
-        for version in ("1.30.14", "1.38.0", "2.36.4", "0.36.4", "1.5.0")
+        for version in ("1.30.14", "1.38.0", "2.36.4", "0.36.4", "1.5.0", "1.36.21")
     ),
     *(
         Bad(f"8-form-{version}", {"kubernetesVersion": version}, "kubernetesVersion", version,
             "a full version, like 1.36.4", "major.minor.patch")
-        for version in ("1.36", "latest", "1.36.4-rc.1", "", "1.36.٤")
+        for version in ("1.36", "latest", "1.36.4-rc.1", "", "1.36.٤", "1.36.04")
     ),
     # 10: host bits
     *(
@@ -241,6 +248,11 @@ BAD = [
         "an SSH public host key", "/etc/ssh/ssh_host_ed25519_key.pub"),
     Bad("11-host-key-not-base64", {"nodes.w1.hostKey": "ssh-ed25519 A*A="}, "nodes.w1.hostKey",
         "ssh-ed25519 A*A=", "then base64", "/etc/ssh/ssh_host_ed25519_key.pub"),
+    Bad("11-host-key-cut-off", {"nodes.w1.hostKey": "ssh-ed25519 AAAA"}, "nodes.w1.hostKey",
+        "ssh-ed25519 AAAA", "then base64", "/etc/ssh/ssh_host_ed25519_key.pub"),
+    Bad("11-host-key-of-another-type",
+        {"nodes.w1.hostKey": f"ecdsa-sha2-nistp256 {HOST_KEY.split()[1]}"}, "nodes.w1.hostKey",
+        f"ecdsa-sha2-nistp256 {HOST_KEY.split()[1]}", "then base64", "from a console you trust"),
     # The SSH client would ask for SHA-1 signatures, which no supported system makes any more.
     Bad("11-host-key-rsa", {"nodes.w1.hostKey": "ssh-rsa AAAA"}, "nodes.w1.hostKey",
         "ssh-rsa AAAA", "an SSH public host key", "/etc/ssh/ssh_host_ed25519_key.pub"),
@@ -248,6 +260,11 @@ BAD = [
         "the private key that the nodes let in", "pulumi config set --secret sshPrivateKey"),
     Bad("11-key-empty", {"sshPrivateKey": ""}, "sshPrivateKey", "",
         "the private key that the nodes let in", "sshPrivateKeyFile"),
+    Bad("11-key-public-half", {"sshPrivateKey": PUBLIC_KEY}, "sshPrivateKey", "",
+        "a private key (-----BEGIN OPENSSH PRIVATE KEY-----)", "where key is not the .pub file"),
+    Bad("11-key-with-passphrase",
+        {"sshPrivateKey": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----"},
+        "sshPrivateKey", "", "a private key without passphrase", "ssh-keygen -t ed25519 -N ''"),
     Bad("11-key-file", {"sshPrivateKeyFile": "no/such/key"}, "sshPrivateKeyFile", "no/such/key",
         "a file that can be read", "path of an existing file"),
     Bad("11-mirror-key", {"mirror": {"apt": {"uri": "http://m/apt", "keyFile": "no/such.asc"}}},
@@ -261,6 +278,10 @@ BAD = [
             "ipv4": ["192.0.2.0/24", "0.0.0.0/0"],
             "ipv6": ["::/0"],
             "in-halves": ["0.0.0.0/1", "128.0.0.0/1"],
+            "with-a-hole": ["0.0.0.0/2", "64.0.0.0/3", "128.0.0.0/2"],
+            "half": ["128.0.0.0/1"],
+            "ipv6-global": ["2000::/3"],
+            "ipv6-around-global": ["::/2"],
         }.items()
     ),
     Bad("12-nobody", {"adminCidrs": []}, "adminCidrs", [], "reach the API server", "as a /32"),
@@ -282,6 +303,11 @@ BAD = [
         "nodes.w1.labels.kubernetes.io/hostname", "x", "does not set itself", "remove it"),
     Bad("chart-unknown", {"mirror.charts": {"nginx": "http://m/x.tgz"}}, "mirror.charts.nginx",
         "http://m/x.tgz", "one of metallb, nginx-ingress", "correct the name"),
+    *(
+        Bad(f"image-{image}", {"helloImage": image}, "helloImage", image, "an image with its version",
+            "add the tag or, better, the digest")
+        for image in ("nginx", "nginx:latest", "r.example.com:5000/nginx", "nginx@sha256:1234", "")
+    ),
     Bad("label-boolean", {"nodes.w1.labels": {"fast": True}}, "nodes.w1.labels.fast", True,
         "string", "Pulumi.yaml"),
     Bad("port", {"nodes.w1.port": 65536}, "nodes.w1.port", 65536, "65535", "Pulumi.yaml"),
@@ -474,7 +500,14 @@ UNUSUAL: dict[str, dict[str, Any]] = {
         ]
     },
     "host key with a comment": {"nodes.w1.hostKey": f"{HOST_KEY} root@w1"},
-    "host key of a NIST curve": {"nodes.w1.hostKey": "ecdsa-sha2-nistp256 AAAA"},
+    "host key of a NIST curve": {
+        "nodes.w1.hostKey": "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTY="
+    },
+    "an image by digest, in a registry with a port": {
+        "helloImage": f"r.example.com:5000/hello@sha256:{'a' * 64}"
+    },
+    "an image by tag and digest": {"helloImage": f"hello:latest@sha256:{'a' * 64}"},
+    "half the internet less one network": {"adminCidrs": ["0.0.0.0/2", "64.0.0.0/3"]},
     "the seed's chart": {
         "ingressChart": "oci://ghcr.io/nginxinc/charts/nginx-ingress",
         "ingressVersion": "1.3.2",

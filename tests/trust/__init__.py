@@ -1,0 +1,1 @@
+"""What must hold, tried out: each module is run by itself and writes down what it saw."""
