@@ -31,6 +31,8 @@ from tests.live.cluster import (
     pods_by_node,
     ready,
 )
+from tests.trust.needles import Needles
+from tests.trust.secrets import Sight, all_secrets, searched, watched
 
 OUTSIDE = IPv4Address("10.77.0.250")
 NODES = ("cp1", "w1", "w2")
@@ -64,11 +66,12 @@ print(socket.inet_ntoa(s.recv(512)[-4:]))
 
 @dataclass
 class Stack:
-    """A stack that is up, and how its hosts were found."""
+    """A stack that is up, how its hosts were found, and what was to be seen as it came up."""
 
     engine: Engine
     outputs: dict[str, Any]
     found: dict[str, str]
+    sight: Sight
 
 
 @pytest.fixture(scope="module", params=["stand-in", "real engine"])
@@ -83,9 +86,10 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     try:
         dev.start_site()
         found = {name: on(name, FOUND) for name in NODES}
-        outputs = engine.up()
+        with watched(NODES) as sight:
+            outputs = engine.up(sight.log)
         keep_kubeconfig(outputs["kubeconfig"])
-        yield Stack(engine, outputs, found)
+        yield Stack(engine, outputs, found, sight)
     finally:
         mirror.stop()
         machines.down()
@@ -157,6 +161,20 @@ def test_no_join_secret_is_left(stack: Stack) -> None:
         assert on(name, left) == ""
         assert on(name, "grep -rl 'PRIVATE KEY' /run/own-kubernetes /root || true") == ""
     assert site.KUBECONFIG.stat().st_mode & 0o077 == 0
+
+
+def test_no_secret_is_where_others_could_look(stack: Stack) -> None:
+    secrets = all_secrets(NODES, stack.sight)
+    needles = Needles(secrets)
+    assert "kubeconfig" in needles.within(stack.outputs["kubeconfig"].encode()), "it would be found"
+    for known in (
+        "cp1:/etc/kubernetes/pki/ca.key",
+        "w1:/var/lib/kubelet/pki/",
+        "in flight: w1:/run/",
+    ):
+        assert any(name.startswith(known) for name in secrets), known
+    assert any(b"kubeadm\0join" in words for words in stack.sight.watch.command_lines)
+    assert [place for place in searched(NODES, needles, stack.sight) if place.hits] == []
 
 
 def test_the_hosts_keys_can_do_nothing_else(stack: Stack) -> None:

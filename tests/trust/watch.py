@@ -1,0 +1,123 @@
+"""What others on the machines could see while something runs: processes' words, and files in flight."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from sandbox.machines import cgroups, login
+
+IN_FLIGHT = ("run/own-kubernetes", "tmp", "var/tmp")
+"""Where on a machine the program, and what it runs, puts files for a while."""
+
+_LARGEST = 1 << 20
+
+
+class File(NamedTuple):
+    """A file as it once was: where, its mode, and its contents."""
+
+    place: str
+    mode: int
+    data: bytes
+
+
+class Watch:
+    """Looks again and again, until its block ends.
+
+    What lives for less than the interval may be missed.
+
+    Args:
+        machines: names of the machines; of all others on this host only the command lines are looked at.
+        here: folders of this host whose files are looked at, too.
+        interval: seconds between two looks.
+
+    Attributes:
+        command_lines: of every process that was seen.
+        environments: of those on the machines.
+        files: every file that was seen, once for each state of it.
+        looks: how often it looked.
+    """
+
+    def __init__(
+        self, machines: Sequence[str], here: Sequence[Path] = (), interval: float = 0.25
+    ) -> None:
+        self._machines, self._here, self._interval = machines, here, interval
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._known: set[tuple[str, int, int, int]] = set()
+        self.command_lines: set[bytes] = set()
+        self.environments: set[bytes] = set()
+        self.files: list[File] = []
+        self.looks = 0
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.wait(self._interval):
+            self.look()
+
+    def look(self) -> None:
+        """One look."""
+        self.looks += 1
+        for process in Path("/proc").glob("[0-9]*"):
+            self.command_lines.add(_read(process / "cmdline"))
+        for name in self._machines:
+            for pid in cgroups.processes(name):
+                self.environments.add(_read(Path("/proc", str(pid), "environ")))
+            self._look_at_files(name)
+        for folder in self._here:
+            self._note(folder, str(folder))
+
+    def _look_at_files(self, machine: str) -> None:
+        try:
+            root = Path("/proc", str(login.leader(machine)), "root")
+        except RuntimeError:
+            return  # it is off, or just between two boots
+        for folder in IN_FLIGHT:
+            self._note(root / folder, f"{machine}:/{folder}")
+
+    def _note(self, folder: Path, shown: str) -> None:
+        for path in _files(folder):
+            try:
+                about = path.lstat()
+            except OSError:
+                continue  # it went meanwhile
+            state = (
+                f"{shown}/{path.relative_to(folder)}",
+                about.st_mode,
+                about.st_mtime_ns,
+                about.st_size,
+            )
+            if state not in self._known and about.st_size <= _LARGEST:
+                self._known.add(state)
+                self.files.append(File(state[0], about.st_mode & 0o777, _read(path)))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # it ended, or went, meanwhile
