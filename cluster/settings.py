@@ -704,11 +704,7 @@ def validate(values: Mapping[str, Any], root: Path) -> Settings:
     Raises:
         SettingsError: with every problem found.
     """
-    plain = {key: value for key, value in values.items() if key not in SECRETS}
-    try:
-        settings = Settings.model_validate(plain)
-    except ValidationError as error:
-        raise SettingsError([_problem(detail) for detail in error.errors()]) from None
+    settings = _modelled(values)
     problems = [*checks.node_pools(settings), *checks.kinds_of_machines(settings)]
     settings = _with_host_keys(_with_all_nodes(settings), root)
     problems += [*checks.problems(settings), *_missing_files(settings, root)]
@@ -717,6 +713,22 @@ def validate(values: Mapping[str, Any], root: Path) -> Settings:
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def of_form(values: Mapping[str, Any]) -> Settings:
+    """Values as settings where only each one's form is looked at: for what is about versions, not hosts.
+
+    Raises:
+        SettingsError: with every problem of form.
+    """
+    return _with_all_nodes(_modelled(values))
+
+
+def _modelled(values: Mapping[str, Any]) -> Settings:
+    try:
+        return Settings.model_validate({k: v for k, v in values.items() if k not in SECRETS})
+    except ValidationError as error:
+        raise SettingsError([_problem(detail) for detail in error.errors()]) from None
 
 
 def _with_all_nodes(settings: Settings) -> Settings:

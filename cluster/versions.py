@@ -8,6 +8,9 @@ from typing import Final
 KUBERNETES: Final = "1.36.4"
 """Default Kubernetes version; a supported minor."""
 
+KUBEADM_IMAGES: Final = {"etcd": "3.6.8-0", "coredns/coredns": "v1.14.2", "pause": "3.10.2"}
+"""What kubeadm of the default version takes besides Kubernetes' own (``kubeadm config images list``)."""
+
 KUBERNETES_MINORS: Final = range(31, 38)
 """Minors of Kubernetes 1 that this program is written for (1.31 to 1.37)."""
 
@@ -24,6 +27,7 @@ own packages differ per release; one 2.x for all keeps hosts alike.
 FLANNEL: Final = "v0.28.10"
 FLANNEL_CNI_PLUGIN: Final = "v1.9.1-flannel3"
 METALLB: Final = "0.16.2"
+METALLB_REPOSITORY: Final = "https://metallb.github.io/metallb"
 NGINX_INGRESS_CHART: Final = "2.6.4"
 HELLO_IMAGE: Final = "us-docker.pkg.dev/google-samples/containers/gke/hello-app:1.0"
 
@@ -33,6 +37,15 @@ NGINX_INGRESS_IMAGE: Final = "docker.io/nginx/nginx-ingress:5.5.4"
 HCLOUD_CCM: Final = "1.35.0"
 HCLOUD_CSI: Final = "2.22.1"
 """Charts of Hetzner's cloud controller manager and CSI driver; their images carry the same versions."""
+HCLOUD_REPOSITORY: Final = "https://charts.hetzner.cloud"
+CSI_SIDECARS: Final = (
+    "csi-attacher",
+    "csi-provisioner",
+    "csi-resizer",
+    "livenessprobe",
+    "csi-node-driver-registrar",
+)
+"""Images of Kubernetes' own that the driver's chart names the versions of."""
 
 
 def images(hello: str, *, metallb: bool = True) -> list[str]:

@@ -7,10 +7,12 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cluster import bom
 from sandbox import cloud, engine, ha, machines, mirror, site
 from sandbox.engine import stackfile
 
@@ -63,6 +65,8 @@ def up(log: Log = print, stack: str = STACK) -> dict[str, Any]:
     {STACK: start_site, cloud.STACK: cloud.start_site, ha.STACK: ha.start_site}[stack](log)
     outputs = _engine(stack, log).up(log)
     _write_kubeconfig(outputs["kubeconfig"])
+    stack_file = stackfile.path_of(site.ROOT, stack, _stack_file(stack))
+    site.BILL.write_text(bom.text(stack_file, outputs["kubeconfig"]))
     page = fetch_page(outputs["ingressAddress"], host_of(outputs))
     log("")
     for line in summary(outputs, page, time.monotonic() - began):
@@ -90,9 +94,12 @@ def down(log: Log = print) -> None:
 
 
 def _engine(stack: str, log: Log) -> engine.Engine:
+    return engine.choose(log, stack=stack, stack_file=_stack_file(stack))
+
+
+def _stack_file(stack: str) -> Path | None:
     files = {cloud.STACK: cloud.stack_file, ha.STACK: ha.stack_file}
-    file = files[stack]() if stack in files else None
-    return engine.choose(log, stack=stack, stack_file=file)
+    return files[stack]() if stack in files else None
 
 
 def host_of(outputs: Mapping[str, Any]) -> str:
@@ -139,6 +146,7 @@ def summary(outputs: Mapping[str, Any], page: str, seconds: float) -> list[str]:
         *(f"    {line}" for line in page.strip().splitlines()),
         f"nodes       {nodes}",
         f"kubeconfig  {site.KUBECONFIG.relative_to(site.ROOT)}",
+        f"made of     {site.BILL.relative_to(site.ROOT)}",
         f"DNS record  {outputs['dnsRecord']}",
         f"try it      curl -H 'Host: {host_of(outputs)}' http://{outputs['ingressAddress']}/",
     ]

@@ -29,6 +29,8 @@ SSH_KEY = STATE / "ssh" / "id_ed25519"
 KNOWN_HOSTS = STATE / "ssh" / "known_hosts"
 MIRROR_KEY = STATE / "mirror.asc"
 KUBECONFIG = STATE / "kubeconfig"
+BILL = STATE / "bom.json"
+"""What the cluster is made of."""
 
 HETZNER_API = f"http://{HOST}:8090/v1"
 """Where the stand-in for Hetzner Cloud's API answers, to this host and to its own servers."""

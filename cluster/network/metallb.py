@@ -25,7 +25,6 @@ from cluster.nodes import Nodes
 from cluster.settings import Settings
 
 NAMESPACE = "metallb-system"
-REPOSITORY = "https://metallb.github.io/metallb"
 
 
 PROBE = {"initialDelaySeconds": 1, "periodSeconds": 2}
@@ -101,7 +100,11 @@ class MetalLB(pulumi.ComponentResource):
             values=VALUES,
             timeout=300,
             **chart_source(
-                settings, "metallb", versions.METALLB, chart="metallb", repository=REPOSITORY
+                settings,
+                "metallb",
+                versions.METALLB,
+                chart="metallb",
+                repository=versions.METALLB_REPOSITORY,
             ),
             opts=access.options(
                 self,

@@ -30,7 +30,6 @@ NAMESPACE = "kube-system"
 SECRET = "hcloud"
 """Where both charts look for ``token``, and the cloud controller manager's for ``network``."""
 
-REPOSITORY = "https://charts.hetzner.cloud"
 CCM = "hcloud-cloud-controller-manager"
 CSI = "hcloud-csi"
 
@@ -144,7 +143,9 @@ class HetznerControllers(pulumi.ComponentResource):
             namespace=NAMESPACE,
             values=values,
             timeout=300,
-            **chart_source(self._settings, chart, version, chart=chart, repository=REPOSITORY),
+            **chart_source(
+                self._settings, chart, version, chart=chart, repository=versions.HCLOUD_REPOSITORY
+            ),
             opts=self._access.options(
                 self, after, mended(f"{self._name}-{suffix}", self._access, NAMESPACE, chart)
             ),
