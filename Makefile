@@ -41,5 +41,5 @@ bench: $(READY)
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--emit-build-options --annotation-style line --custom-compile-command "make lock"
 lock: $(READY)
-	@$(LOCK) requirements.in --output-file requirements.txt
-	@$(LOCK) requirements-dev.in --output-file requirements-dev.txt
+	@for list in requirements policy/requirements requirements-dev; do \
+	  [ ! -e $$list.in ] || $(LOCK) $$list.in --output-file $$list.txt || exit; done

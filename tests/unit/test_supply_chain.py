@@ -16,14 +16,8 @@ from tests.unit.graph import run_program
 from tests.unit.stacks import ROOT
 
 PLACES = (
-    "cluster",
-    "sandbox",
-    "benchmarks",
-    ".ci",
-    ".github",
-    "Makefile",
-    "Pulumi.yaml",
-    "requirements.in",
+    *("cluster", "sandbox", "policy", "benchmarks", "Makefile", "Pulumi.yaml", ".ci", ".github"),
+    *("requirements.in", "requirements-dev.in"),
 )
 """The product and its CI, as far as they are there."""
 
@@ -35,8 +29,10 @@ CHECKED = re.compile(r"sha256sum|fingerprint")
 UNPINNED: Mapping[str, re.Pattern[str]] = {
     "a version called latest": re.compile(r"(?:[:@=]|version:\s*)[\"']?latest\b"),
     "an action without its commit": re.compile(r"\buses:\s*[^\s@]+@(?![0-9a-f]{40}\b)"),
+    # Of our own lists all have hashes (below), and pip wants them for all as soon as one has.
     "a Python package without hash": re.compile(
-        r"\b(?:pip3?|pipx|uv(?: tool| pip)?) install\b(?!.*--require-hashes)|\buvx\b"
+        r"\b(?:pip3?|pipx|uv(?: tool| pip)?) install\b"
+        r"(?!.*(?:--require-hashes|(?:-r|--requirement)[ =](?:\S*/)?requirements[\w-]*\.txt\b))|\buvx\b"
     ),
     "a Go command without version": re.compile(r"\bgo (?:install|run) \S+@(?!v\d+\.\d+\.\d+)"),
     "a package of npm": re.compile(r"\bnpx\b|\bnpm (?:install|i)\b"),
@@ -68,7 +64,7 @@ def files() -> Iterator[Path]:
     for place in map(ROOT.joinpath, PLACES):
         below = place.rglob("*") if place.is_dir() else [place]
         for path in below:
-            if path.is_file() and "__pycache__" not in path.parts:
+            if path.is_file() and not {"__pycache__", ".venv"} & {*path.parts}:
                 yield path
 
 
@@ -108,7 +104,8 @@ def test_a_loose_requirement_would_be_found(line: str) -> None:
     "line",
     [
         "image: ghcr.io/x/y:v1.2.3", f"  uses: actions/checkout@{'a' * 40} # v4", "go install x.org/y@v1.2.3",
-        "pip install --require-hashes --requirement requirements.txt", "FROM debian:12",
+        "pip install --require-hashes --requirement x.txt", "pip install -r policy/requirements.txt",
+        "FROM debian:12",
         "curl --silent --output /dev/null https://10.0.0.1:6443/readyz", "curl -fsS http://127.0.0.1/",
         "curl -o x https://example.com/x\nsha256sum --check <<<'abc  x'",
     ],
@@ -117,32 +114,35 @@ def test_what_is_pinned_is_left_alone(line: str) -> None:
     assert list(unpinned(line)) == []
 
 
-def requirements(name: str) -> dict[str, tuple[str, int]]:
-    """Version and number of hashes by package."""
-    text = (ROOT / name).read_text().replace("\\\n", " ")
-    found = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)(.*)$", text, re.MULTILINE)
-    lines = [
-        line
-        for line in text.splitlines()
-        if line and not line.startswith((" ", "#", "--only-binary"))
-    ]
-    assert len(found) == len(lines), "something else than NAME==VERSION"
-    return {
-        name: (version, len(re.findall("--hash=sha256:[0-9a-f]{64}", rest)))
-        for name, version, rest in found
-    }
+def locked(path: Path) -> dict[str, tuple[str, int]]:
+    """A list's packages: version and number of hashes of each."""
+    text = path.read_text().replace("\\\n", " ")
+    entries = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)(.*)$", text, re.MULTILINE)
+    lines = [x for x in text.splitlines() if x and not x.startswith((" ", "#", "--only-binary"))]
+    assert len(entries) == len(lines), f"{path}: something else than NAME==VERSION: run `make lock`"
+    hashes = r"--hash=sha256:[0-9a-f]{64}"
+    return {name: (version, len(re.findall(hashes, more))) for name, version, more in entries}
 
 
-def test_every_python_package_has_a_version_and_hashes_and_the_lists_agree() -> None:
-    run, check = requirements("requirements.txt"), requirements("requirements-dev.txt")
-    assert min(hashes for _, hashes in check.values()) >= 1
+LISTS = sorted(
+    path for path in (*ROOT.glob("requirements*.txt"), *ROOT.glob("policy/requirements*.txt"))
+)
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_python_package_has_its_version_and_hashes(path: Path) -> None:
+    packages = locked(path)
+    assert packages
+    assert [name for name, (_, hashes) in packages.items() if hashes < 1] == []
+    wanted = re.findall(r"^([\w.-]+)==([\w.]+)", path.with_suffix(".in").read_text(), re.MULTILINE)
+    assert wanted
+    for name, version in wanted:
+        assert packages[re.sub(r"[-_.]+", "-", name).lower()][0] == version, "run `make lock`"
+
+
+def test_checks_run_with_the_programs_own_packages() -> None:
+    run, check = (locked(ROOT / f"requirements{kind}.txt") for kind in ("", "-dev"))
     assert run.items() <= check.items(), "run `make lock`"
-    for name, locked in (("requirements.in", run), ("requirements-dev.in", check)):
-        wanted = re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / name).read_text(), re.MULTILINE)
-        assert wanted
-        for package, version in wanted:
-            key = re.sub(r"[-_.]+", "-", package).lower()
-            assert locked[key][0] == version, f"{package}: run `make lock`"
 
 
 def test_package_repositories_have_their_signing_keys_fingerprint() -> None:
