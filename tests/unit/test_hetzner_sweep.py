@@ -378,12 +378,29 @@ class Project:
 def test_a_server_goes_and_may_be_gone(
     canned: CannedApi, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    canned.routes["DELETE /servers/9"] = [
-        Answer(200, action("success", command="delete_server")),
-        GONE,
-    ]
+    open_to_all = {"delete": False, "rebuild": False}
+    canned.routes |= {
+        "GET /servers/9": [Answer(200, {"server": {"protection": open_to_all}}), GONE],
+        "DELETE /servers/9": [Answer(200, action("success", command="delete_server"))],
+    }
     assert run(capsys, "server own --id 9") == (0, "deleted server of cluster own (9)\n", "")
     assert run(capsys, "server own --id 9") == (0, "gone already: server of cluster own (9)\n", "")
+
+
+def test_what_protects_a_control_plane_from_others_is_lifted_first(
+    canned: CannedApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    protection = {"delete": True, "rebuild": True}
+    canned.routes |= {
+        "GET /servers/9": [Answer(200, {"server": {"protection": protection}})],
+        "POST /servers/9/actions/change_protection": [Answer(201, action("success"))],
+        "DELETE /servers/9": [Answer(200, action("success"))],
+    }
+    assert run(capsys, "server own --id 9")[0] == 0
+    assert changes(canned) == [
+        "POST /v1/servers/9/actions/change_protection",
+        "DELETE /v1/servers/9",
+    ]
 
 
 UNUSED: dict[str, dict[str, Any]] = {
@@ -414,6 +431,7 @@ def test_what_a_lost_answer_left_is_deleted_unless_it_is_used(canned: CannedApi,
     assert not sweep.left_over(*place)
     assert changes(canned) == []
     canned.routes[f"GET /{kind}"] = [listed(kind, thing | UNUSED[kind])]
+    canned.routes["GET /servers/9"] = [Answer(200, {"server": {"protection": {"delete": False}}})]
     canned.routes[f"DELETE /{kind}/9"] = [DELETED]
     assert sweep.left_over(*place)
     assert changes(canned) == [f"DELETE /v1/{kind}/9"]

