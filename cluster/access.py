@@ -88,23 +88,25 @@ def _from_outside(
 ) -> pulumi.Output[str]:
     """The kubeconfig for users, who may not be in the nodes' private network.
 
-    Where no endpoint was given they go to the control plane's own address. Its certificate need not name
-    that address, which a server has only once it is made: another name in it is checked.
+    By their tunnel, if they have one; else, where no endpoint was given, to the control plane's own address.
+    Its certificate need not name that address, which a server has only once it is made: another name in it
+    is checked.
     """
-    if (
+    if not settings.api_tunnel and (
         settings.api_endpoint
         or settings.api_virtual_address
         or machine.address == machine.internal_address
     ):
         return kubeconfig
+    near_end, _, port = settings.api_tunnel.partition(":")
 
     def pointed(values: Sequence[Any]) -> str:
         text, address = values
         host = f"[{address}]" if ":" in address else address
         config = yaml.safe_load(text)
         for entry in config["clusters"]:
-            entry["cluster"]["server"] = f"https://{host}:{API_PORT}"
+            entry["cluster"]["server"] = f"https://{host}:{port or API_PORT}"
             entry["cluster"]["tls-server-name"] = CERTIFIED_NAME
         return yaml.safe_dump(config, sort_keys=False)
 
-    return pulumi.Output.all(kubeconfig, machine.address).apply(pointed)
+    return pulumi.Output.all(kubeconfig, near_end or machine.address).apply(pointed)

@@ -302,8 +302,19 @@ def host_keys(settings: Settings) -> Iterator[Problem]:
                 "",
                 "the host's SSH public key, here or in sshKnownHostsFile "
                 f"({settings.ssh_known_hosts_file or 'not set'})",
-                "copy /etc/ssh/ssh_host_ed25519_key.pub from a console of the host that you trust",
+                COPY_HOST_KEY,
             )
+    if settings.proxy and settings.proxy.host_key is None:
+        yield Problem(
+            "proxy.hostKey",
+            "",
+            "the bastion's SSH public key, here or in sshKnownHostsFile "
+            f"({settings.ssh_known_hosts_file or 'not set'})",
+            COPY_HOST_KEY,
+        )
+
+
+COPY_HOST_KEY = "copy /etc/ssh/ssh_host_ed25519_key.pub from a console of the host that you trust"
 
 
 def node_pools(settings: Settings) -> Iterator[Problem]:

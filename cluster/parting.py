@@ -43,11 +43,31 @@ class NotReachedError(Exception):
 
 
 async def connect(host: Host) -> asyncssh.SSHClientConnection:
-    """Log in at a host whose key is the given one.
+    """Log in at a host whose key is the given one, by way of its bastion, if it has one (``proxy``).
 
     Raises:
         NotReachedError: no login within the bound, or another host answers.
     """
+    proxy = host.get("proxy")
+    if not proxy:
+        return await _dial(host)
+    try:
+        bastion = await _dial(proxy)
+    except NotReachedError as error:
+        place = f"{proxy['address']} port {proxy['port']}"
+        raise NotReachedError(f"the bastion (proxy, {place}): {error}") from None
+    try:
+        connection = await _dial(host, bastion)
+    except NotReachedError:
+        bastion.abort()
+        raise
+    connection.set_tunnel(bastion)  # it ends with the connection
+    return connection
+
+
+async def _dial(
+    host: Host, bastion: asyncssh.SSHClientConnection | None = None
+) -> asyncssh.SSHClientConnection:
     try:
         return await asyncssh.connect(
             host["address"],
@@ -55,6 +75,7 @@ async def connect(host: Host) -> asyncssh.SSHClientConnection:
             username=host["user"],
             client_keys=[asyncssh.import_private_key(host["private_key"])],
             known_hosts=([asyncssh.import_public_key(host["host_key"])], [], []),
+            tunnel=bastion or (),
             config=None,
             agent_path=None,
             connect_timeout=DIAL_SECONDS,

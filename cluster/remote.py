@@ -23,7 +23,7 @@ import pulumi
 from pulumi_command import local, remote
 
 from cluster import clock
-from cluster.machines import Machine
+from cluster.machines import Bastion, Machine
 
 SCRIPTS = Path(__file__).parent / "nodes" / "scripts"
 REMOTE_HOME = ".own-kubernetes"
@@ -44,6 +44,11 @@ PER_DIAL_SECONDS = 10
 FIRST_PAUSE_SECONDS = 0.1
 PAUSE_FACTOR = 1.5
 LONGEST_PAUSE_SECONDS = 5.0
+
+_NOT_THE_SERVERS = [
+    f"connection.{key}" for key in ("privateKey", "dialErrorLimit", "perDialTimeout", "proxy")
+]
+"""What of a connection may change while the server stays the same."""
 
 
 class Host(pulumi.ComponentResource):
@@ -118,6 +123,7 @@ class Host(pulumi.ComponentResource):
             user=machine.user,
             host_key=self.host_key,
             private_key=machine.private_key,
+            **({"proxy": vars(machine.bastion)} if machine.bastion else {}),
         )
 
     def _end(self, remove_packages: bool) -> local.Command:
@@ -142,7 +148,7 @@ class Host(pulumi.ComponentResource):
         """The first contact with a new server, by the host key of its first boot, which ends there.
 
         It must not run again on the same server, where that key is gone: what may change without a new
-        server is ignored.
+        server is ignored. For a new one the engine would take what is ignored from the old one's state.
         """
         return remote.Command(
             f"{self._name}-trust",
@@ -156,10 +162,7 @@ class Host(pulumi.ComponentResource):
                 depends_on=list(self.machine.after),
                 deleted_with=self.machine.carrier,
                 delete_before_replace=True,
-                ignore_changes=[
-                    f"connection.{key}"
-                    for key in ("privateKey", "dialErrorLimit", "perDialTimeout")
-                ],
+                ignore_changes=None if self.machine.new else _NOT_THE_SERVERS,
                 custom_timeouts=pulumi.CustomTimeouts(create="30m"),
                 hooks=self._hooks,
             ),
@@ -316,6 +319,19 @@ def _connection(
         host_key=host_key,
         per_dial_timeout=PER_DIAL_SECONDS,
         dial_error_limit=dial_retries(timeout_seconds),
+        proxy=_proxy(machine.bastion, timeout_seconds) if machine.bastion else None,
+    )
+
+
+def _proxy(bastion: Bastion, timeout_seconds: int) -> remote.ProxyConnectionArgs:
+    return remote.ProxyConnectionArgs(
+        host=bastion.address,
+        port=bastion.port,
+        user=bastion.user,
+        private_key=bastion.private_key,
+        host_key=bastion.host_key,
+        per_dial_timeout=PER_DIAL_SECONDS,
+        dial_error_limit=dial_retries(timeout_seconds),
     )
 
 
@@ -334,20 +350,49 @@ OUT_OF_TIME = "deadline exceeded"
 """In the text of an operation that was cut off: of a copy, which is quick, only its dial can be."""
 
 
+OTHER_KEY = ("host key mismatch", "no common algorithm for host key")
+"""In the text of a dial to a machine that has another key than the known one (golang.org/x/crypto/ssh)."""
+
+
 def _unreachable(name: str, machine: Machine, timeout_seconds: int) -> pulumi.ErrorHook:
     """Names host, port, user and bound when a dial failed; the engine's own text has no user."""
 
     async def explain(args: pulumi.ErrorHookArgs) -> bool:
         signs = [GIVEN_UP, OUT_OF_TIME] if args.type.endswith("CopyToRemote") else [GIVEN_UP]
-        if any(sign in error for error in args.errors for sign in signs):
+        text = " ".join(args.errors)
+        if any(sign in text for sign in signs):
             # A server's is known only now; the hook's own arguments have it as a secret.
             address = await pulumi.Output.from_input(machine.address).future()
-            pulumi.log.error(
-                f"{name}: no SSH login as {machine.user} at {address} port {machine.port}, "
-                f"tried for up to {timeout_seconds} s (sshTimeoutSeconds). Expected: an SSH server "
-                f"there with the configured host key that lets {machine.user} in. Remedy: try "
-                f"`ssh -p {machine.port} {machine.user}@{address}` and mend what it says."
-            )
+            if any(sign in text for sign in OTHER_KEY):
+                told = _other_machine(machine, str(address))
+            else:
+                told = _no_login(machine, str(address), timeout_seconds)
+            pulumi.log.error(f"{name}: {told}")
         return False
 
     return pulumi.ErrorHook(f"{name}-unreachable", explain)
+
+
+def _no_login(machine: Machine, address: str, timeout_seconds: int) -> str:
+    way = machine.bastion
+    by = f" by the bastion {way.address} port {way.port}" if way else ""
+    jump = f"{machine.jump} " if way else ""
+    return (
+        f"no SSH login as {machine.user} at {address} port {machine.port}{by}, "
+        f"tried for up to {timeout_seconds} s (sshTimeoutSeconds). Expected: an SSH server "
+        f"there with the configured host key that lets {machine.user} in. Remedy: try "
+        f"`ssh {jump}-p {machine.port} {machine.user}@{address}` and mend what it says."
+    )
+
+
+def _other_machine(machine: Machine, address: str) -> str:
+    """With a bastion it is that: of hosts behind it pulumi-command (1.2) tells a failed handshake, no more."""
+    way = machine.bastion
+    place = f"{way.address} port {way.port}" if way else f"{address} port {machine.port}"
+    key = "proxy.hostKey" if way else f"nodes.{machine.name}.hostKey"
+    return (
+        f"another machine answers at {place}: its SSH host key is not the known one, and nothing was run "
+        f"there. Expected: the key in {key} or sshKnownHostsFile, or of a new server the one that it made. "
+        "Remedy: read /etc/ssh/ssh_host_*_key.pub on the machine's console: if it was rebuilt, its new key "
+        f"belongs in {key}; if it has the known key, somebody else answers in its place."
+    )

@@ -460,6 +460,17 @@ class HetznerSettings(_Section):
     """The vSwitch's part of ``nodeCidr``, apart from ``subnetCidr``."""
 
 
+class ProxySettings(_Section):
+    """A bastion: the host by which SSH gets to the nodes."""
+
+    address: Host
+    port: Port = 22
+    user: str | None = None
+    """Login user, who needs no rights there; ``sshUser`` when not given."""
+    host_key: HostKey | None = None
+    """The bastion's SSH public key; looked up in ``sshKnownHostsFile`` when not given."""
+
+
 class AptMirror(_Section):
     """An apt repository that carries the Kubernetes and containerd packages."""
 
@@ -520,11 +531,13 @@ class Settings(_Section):
     ssh_private_key_file: str
     ssh_known_hosts_file: str
     ssh_timeout_seconds: Annotated[int, Field(ge=5, le=3600)]
+    proxy: Annotated[ProxySettings | None, BeforeValidator(lambda v: v or None)]
     pod_cidr: Network
     service_cidr: Network
     node_cidr: Network
     api_endpoint: Endpoint
     api_virtual_address: OptionalAddress
+    api_tunnel: Endpoint
     admin_cidrs: list[AnyNetwork]
     open_to_world: bool
     load_balancer_pools: list[Pool]
@@ -629,6 +642,7 @@ class Stack:
         settings: the settings.
         private_key: the login key, or None: one is made (for servers only).
         public_key: its public half, where servers are to be made.
+        proxy_key: the login key of the bastion, or None without one.
         hetzner_token: the API token of the Hetzner Cloud project, or nothing without servers there.
         hetzner_endpoint: where Hetzner's API answers.
         backup_credentials: of the storage that snapshots are uploaded to, or None.
@@ -638,6 +652,7 @@ class Stack:
     settings: Settings
     private_key: pulumi.Output[str] | None
     public_key: str = ""
+    proxy_key: pulumi.Output[str] | None = None
     hetzner_token: str = field(default="", repr=False)
     hetzner_endpoint: str = HETZNER_ENDPOINT
     backup_credentials: pulumi.Output[str] | None = None
@@ -665,8 +680,9 @@ def load(config: pulumi.Config, root: Path) -> Stack:
     private = _private_key(settings, secrets, root)
     return Stack(
         settings,
-        pulumi.Output.secret(private) if private else None,
+        _secret(private or ""),
         public_key(private) if private and settings.hetzner_nodes else "",
+        _secret(secrets[PROXY_KEY] or private or "") if settings.proxy else None,
         token,
         cloud.get("endpoint") or HETZNER_ENDPOINT,
         _secret(secrets[S3_CREDENTIALS].strip()),
@@ -675,9 +691,10 @@ def load(config: pulumi.Config, root: Path) -> Stack:
 
 
 SECRET_KEY = "sshPrivateKey"
+PROXY_KEY = "proxyPrivateKey"
 S3_CREDENTIALS = "backupS3Credentials"
 RECOVERY_KEY = "recoveryKey"
-SECRETS = (SECRET_KEY, S3_CREDENTIALS, RECOVERY_KEY)
+SECRETS = (SECRET_KEY, PROXY_KEY, S3_CREDENTIALS, RECOVERY_KEY)
 """Kept out of ``Settings``: they stay Pulumi secrets."""
 
 
@@ -710,6 +727,7 @@ def validate(values: Mapping[str, Any], root: Path) -> Settings:
     problems += [*checks.problems(settings), *_missing_files(settings, root)]
     problems += [*_backup_problems(settings, values), *_recovery_problems(settings, values, root)]
     problems += _login_problems(settings, values, root)
+    problems += _proxy_problems(settings, values)
     if problems:
         raise SettingsError(problems)
     return settings
@@ -815,22 +833,25 @@ def _remedy(kind: str, key: str) -> str:
 
 
 def _with_host_keys(settings: Settings, root: Path) -> Settings:
-    """Fill in host keys from the known_hosts file; the nodes' own setting wins."""
+    """Fill in host keys from the known_hosts file; a host's own setting wins. The bastion gets its user too."""
     known = _known_hosts(root, settings.ssh_known_hosts_file)
+
+    def found(host: NodeSettings | ProxySettings) -> str | None:
+        return host.host_key or known.get(_known_as(host.address, host.port or settings.ssh_port))
+
     nodes = {
-        name: node.model_copy(
-            update={"host_key": node.host_key or known.get(_known_as(node, settings))}
-        )
+        name: node.model_copy(update={"host_key": found(node)})
         for name, node in settings.nodes.items()
     }
-    return settings.model_copy(update={"nodes": nodes})
+    proxy = settings.proxy
+    if proxy:
+        whole = {"host_key": found(proxy), "user": proxy.user or settings.ssh_user}
+        proxy = proxy.model_copy(update=whole)
+    return settings.model_copy(update={"nodes": nodes, "proxy": proxy})
 
 
-def _known_as(node: NodeSettings, settings: Settings) -> str:
-    if node.address is None:
-        return ""
-    port = node.port or settings.ssh_port
-    return node.address if port == 22 else f"[{node.address}]:{port}"
+def _known_as(address: str | None, port: int) -> str:
+    return address or "" if port == 22 else f"[{address}]:{port}"
 
 
 def _known_hosts(root: Path, file: str) -> dict[str, str]:
@@ -916,6 +937,13 @@ def _login_problems(settings: Settings, values: Mapping[str, Any], root: Path) -
         except SettingsError as error:
             return list(error.problems)
     return []
+
+
+def _proxy_problems(settings: Settings, values: Mapping[str, Any]) -> list[Problem]:
+    if not settings.proxy:
+        return [PROXY_KEY_ALONE] if values.get(PROXY_KEY) else []
+    given = settings.ssh_private_key_file or values.get(SECRET_KEY) or values.get(PROXY_KEY)
+    return [] if given else [NO_PROXY_KEY]
 
 
 _PEM_HEAD = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----")
@@ -1005,6 +1033,20 @@ RECOVERY_KEY_ALONE = Problem(
     "",
     "nothing, as there is no recoverySnapshot to open: the key need not lie around",
     "run `pulumi config rm recoveryKey`",
+)
+
+NO_PROXY_KEY = Problem(
+    PROXY_KEY,
+    "",
+    "the private key that the bastion (proxy) lets in, as there is no sshPrivateKey to try",
+    "run `pulumi config set --secret proxyPrivateKey < key`",
+)
+
+PROXY_KEY_ALONE = Problem(
+    PROXY_KEY,
+    "",
+    "nothing, as there is no bastion (proxy) to log in at",
+    "set proxy, or run `pulumi config rm proxyPrivateKey`",
 )
 
 NO_LOGIN_KEY = Problem(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cluster.machines import Machine
+from cluster.machines import Machine, bastion_of
 from cluster.settings import NodeSettings, Stack
 
 
@@ -32,4 +32,5 @@ class ExistingHosts:
             port=node.port or settings.ssh_port,
             host_key=str(node.host_key),
             private_key=key,
+            bastion=bastion_of(self._stack),
         )

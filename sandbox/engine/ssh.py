@@ -186,11 +186,27 @@ def run(
             code, streams = _call(words, stdin, (on_stdout, remote_stderr), left)
             if (folder / "dialled").exists():
                 return _finished(command, code, streams)
-            last = (streams.text("stderr").strip() or "the connection ended").splitlines()[-1]
+            last = _reason(connection, folder, streams.text("stderr"))
             if on_dial:
                 on_dial(f"dial {attempt} failed: {last}")
             _pause_or_give_up(connection, attempt, last, end)
     raise AssertionError("unreachable")
+
+
+_OTHER_KEY = ("Host key verification failed", "no matching host key type found")
+
+
+def _reason(connection: Connection, folder: Path, said: str) -> str:
+    """Why a dial failed: the last that ssh said, or of a host key the plugin's own words.
+
+    The plugin has them for the first hop only: of the next it tells but that the handshake failed.
+    """
+    at_proxy = connection.proxy is not None and not (folder / "proxy" / "dialled").exists()
+    first_hop = at_proxy or connection.proxy is None
+    last = (said.strip() or "the connection ended").splitlines()[-1]
+    if first_hop and any(sign in said for sign in _OTHER_KEY):
+        last = "ssh: handshake failed: ssh: host key mismatch"
+    return f"proxy: {last}" if at_proxy else last
 
 
 def _once(holds: Callable[[], bool], sink: Lines) -> Lines:

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sandbox.engine.progress import Progress, hide, seconds, texts_in
 from sandbox.engine.real import RealEngine
 from sandbox.engine.resources import Workshop, to_delete
 from sandbox.engine.standin import StandinEngine
+from tests.unit.ssh_hosts import LOGIN_TEXT, SshHost, serving
 
 # Configuration
 
@@ -155,6 +157,41 @@ def test_a_proxy_has_files_of_its_own(tmp_path: Path) -> None:
     command = next(w for w in ssh.arguments(given, tmp_path) if w.startswith("ProxyCommand="))
     assert f"{tmp_path}/proxy/identity" in command
     assert command.endswith("-W %h:%p -- root@192.0.2.9")
+
+
+def dialled(
+    host: SshHost, key: SshHost, proxy: Mapping[str, Any] | None = None
+) -> Mapping[str, Any]:
+    """A connection to a host that is expected to have a key."""
+    return {
+        "host": "127.0.0.1",
+        "port": host.port,
+        "privateKey": LOGIN_TEXT,
+        "hostKey": key.host_key,
+        "dialErrorLimit": 0,
+        "proxy": proxy,
+    }
+
+
+def test_every_host_key_on_the_way_is_checked(tmp_path: Path) -> None:
+    def told(connection: Mapping[str, Any]) -> str:
+        try:
+            ssh.run(ssh.Connection.parse(connection), "true", scratch=tmp_path)
+        except ssh.SshError as error:
+            return str(error)
+        return ""
+
+    mismatch = "ssh: handshake failed: ssh: host key mismatch"
+    with serving(tmp_path) as make:
+        host, bastion, other = make(), make(), make()
+        right, wrong = dialled(bastion, bastion), dialled(bastion, other)
+        assert mismatch in told(dialled(host, other))
+        assert f"proxy: {mismatch}" in told(dialled(host, host, wrong))
+        assert (host.lines, bastion.passed_on) == ([], [])
+        assert "Host key verification failed" in told(dialled(host, other, right))
+        assert (host.lines, bastion.passed_on) == ([], [host.port])
+        assert told(dialled(host, host, right)) == ""
+        assert (host.lines, bastion.lines) == (["true"], [])
 
 
 @pytest.mark.parametrize(

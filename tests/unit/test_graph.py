@@ -391,6 +391,48 @@ def test_every_dial_has_a_host_key_and_a_bound(graph: Graph) -> None:
         assert graph.requests[name].customTimeouts.create
 
 
+PROXY = {
+    "proxy": {
+        "address": "198.51.100.9",
+        "port": 2022,
+        "user": "jump",
+        "hostKey": host_key("bastion"),
+    },
+    "proxyPrivateKey": "bastion-key-in-clear",
+}
+
+
+def test_every_dial_goes_by_the_bastion_whose_key_is_checked_too(answers: dict[str, Any]) -> None:
+    graph = run_program({**HA, **PROXY}, outputs=answers)
+    dials = graph.of_type("command:remote:")
+    for name in dials:
+        connection = graph.inputs(name)["connection"]
+        bounds = {key: connection[key] for key in ("dialErrorLimit", "perDialTimeout")}
+        assert connection["hostKey"] != host_key("bastion")
+        assert connection["proxy"] == {
+            "host": "198.51.100.9",
+            "port": 2022,
+            "user": "jump",
+            "privateKey": "bastion-key-in-clear",
+            "hostKey": host_key("bastion"),
+            **bounds,
+        }
+    partings = [n for n in graph.of_type("command:local:") if graph.inputs(n).get("stdin")]
+    assert len(partings) >= 2 * len(CONTROL_PLANES + WORKERS)
+    for name in partings:
+        for way in parting(graph, name):
+            assert way["proxy"] == {
+                "address": "198.51.100.9",
+                "port": 2022,
+                "user": "jump",
+                "private_key": "bastion-key-in-clear",
+                "host_key": host_key("bastion"),
+            }
+    for name in graph.requests:
+        assert "bastion-key" not in json.dumps(graph.plain_inputs(name)), name
+    assert graph.outputs["logins"]["w1"] == "root@10.0.0.21 -J jump@198.51.100.9:2022"
+
+
 def test_the_bound_is_the_users(answers: dict[str, Any]) -> None:
     graph = run_program({"sshTimeoutSeconds": 77}, outputs=answers)
     assert graph.requests["w1-scripts"].customTimeouts.create == "77s"
@@ -456,6 +498,16 @@ def test_users_come_by_the_address_that_ssh_is_answered_at(
     for shared in ({"apiEndpoint": "api.example.com"}, {"apiVirtualAddress": "10.0.0.5"}):
         own = run_program({**changes, **shared}, outputs=answers)
         assert own.inputs("access-kubernetes")["kubeconfig"] == KUBECONFIG
+
+
+def test_users_come_by_their_tunnel_if_they_have_one(answers: dict[str, Any]) -> None:
+    changes = {"apiTunnel": "127.0.0.1:16443", "apiEndpoint": "api.example.com"}
+    graph = run_program(changes, outputs=answers)
+    (cluster,) = yaml.safe_load(graph.inputs("access-kubernetes")["kubeconfig"])["clusters"]
+    assert cluster["cluster"] == {
+        "server": "https://127.0.0.1:16443",
+        "tls-server-name": "kubernetes.default.svc",
+    }
 
 
 # --- secrets -----------------------------------------------------------------------------------

@@ -533,17 +533,24 @@ def test_the_first_contact_is_short_and_happens_once(graph: Graph) -> None:
         assert inputs["triggers"] == [f"hcloud://{graph.ids[f'{name}-server']}"]
         assert request.deleteBeforeReplace
         assert request.hooks.on_error == [f"{name}-unreachable"]
-        assert "connection.privateKey" in request.ignoreChanges
+        assert not request.ignoreChanges, "of a new server nothing of an old one's state counts"
 
 
 def test_a_host_key_that_the_host_has_given_up_is_not_used_again(
     answers: Answers, graph: Graph
 ) -> None:
     """What may be edited without a new server must not run the first contact again."""
-    edits = {"sshPrivateKey": PRIVATE_KEY, "sshTimeoutSeconds": 77, "kubernetesVersion": "1.36.5"}
+    edits = {
+        "sshPrivateKey": PRIVATE_KEY,
+        "sshTimeoutSeconds": 77,
+        "kubernetesVersion": "1.36.5",
+        "proxy": {"address": "198.51.100.9", "hostKey": host_key("bastion")},
+    }
     after = run(answers, edits, present=NODES)
-    ignored = {"privateKey", "dialErrorLimit", "perDialTimeout"}
+    ignored = {"privateKey", "dialErrorLimit", "perDialTimeout", "proxy"}
     for name in NODES:
+        proxy = after.inputs(f"{name}-trust")["connection"]["proxy"]
+        assert proxy["hostKey"] == host_key("bastion"), "the first contact goes by it as well"
         before, now = (dict(g.inputs(f"{name}-trust")) for g in (graph, after))
         for inputs in (before, now):
             connection = inputs["connection"]

@@ -367,6 +367,8 @@ BAD = [
         "'existing' or 'hetzner'", "Pulumi.yaml"),
     Bad("machines", {"machines": "aws"}, "machines", "aws", "'existing' or 'hetzner'",
         "Pulumi.yaml"),
+    Bad("no-bastion-key", {"proxy": {"address": "203.0.113.5", "hostKey": host_key("bastion")}},
+        "proxyPrivateKey", "", "as there is no sshPrivateKey to try", "--secret proxyPrivateKey"),
     Bad("no-login-key", {"nodes.old": existing("old")}, "sshPrivateKey", "",
         "the private key that the nodes let in", "sshPrivateKeyFile"),
     # addresses

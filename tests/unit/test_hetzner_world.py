@@ -74,7 +74,9 @@ def test_only_a_disk_with_an_identity_has_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disks, "DIRECTORY", tmp_path / "machines")
-    monkeypatch.setattr(disks, "_write_modules", lambda _: None)  # it takes kmod, of a host with machines
+    monkeypatch.setattr(
+        disks, "_write_modules", lambda _: None
+    )  # it takes kmod, of a host with machines
     (tmp_path / "base/var/lib").mkdir(parents=True)
     for name, key, files in (("m1", "key\n", {}), ("hc-7", None, HELLO.files())):
         spec = disks.MachineSpec.parse(f"{name}=10.77.0.107:512:1")

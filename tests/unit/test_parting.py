@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,97 +15,15 @@ import asyncssh
 import pytest
 
 from cluster import parting
+from tests.unit.ssh_hosts import LOGIN_TEXT, SECRET, SshHost, serving
 from tests.unit.stacks import ROOT
-
-LOGIN = asyncssh.generate_private_key("ssh-ed25519")
-LOGIN_TEXT = LOGIN.export_private_key().decode()
-SECRET = LOGIN_TEXT.splitlines()[1]
-
-
-class SshHost:
-    """A host that lets the login key in as root and runs lines in a folder of its own.
-
-    Attributes:
-        lines: what it was asked to run.
-        while_running: is called before each line ends.
-    """
-
-    def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop) -> None:
-        self.lines: list[str] = []
-        self.while_running: Callable[[asyncssh.SSHServerProcess[str]], None] = lambda _: None
-        self.key = asyncssh.generate_private_key("ssh-ed25519")
-        self._folder = folder
-        self._loop = loop
-
-    async def listen(self) -> asyncssh.SSHAcceptor:
-        """Start; on a free port."""
-        clients = asyncssh.import_authorized_keys(LOGIN.export_public_key().decode())
-        self._acceptor = await asyncssh.listen(
-            "127.0.0.1",
-            0,
-            server_host_keys=[self.key],
-            authorized_client_keys=clients,
-            process_factory=self._run,
-        )
-        return self._acceptor
-
-    async def _run(self, process: asyncssh.SSHServerProcess[str]) -> None:
-        self.lines.append(process.command or "")
-        child = await asyncio.create_subprocess_exec(
-            *("sh", "-c", process.command or "exit 99"),
-            cwd=self._folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        out, err = await child.communicate((await process.stdin.read()).encode())
-        await self._loop.run_in_executor(None, self.while_running, process)
-        process.stdout.write(out.decode())
-        process.stderr.write(err.decode())
-        process.exit(child.returncode or 0)
-
-    def way_in(self, line: str, **other: Any) -> dict[str, Any]:
-        """As the program tells it, with the line to be run."""
-        return {
-            "name": "cp1",
-            "address": "127.0.0.1",
-            "port": self._acceptor.get_port(),
-            "user": "root",
-            "host_key": self.key.export_public_key().decode().strip(),
-            "private_key": LOGIN_TEXT,
-            "line": line,
-            **other,
-        }
 
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[Callable[[], SshHost]]:
     """Makes hosts that are there until the test ends."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    acceptors: list[asyncssh.SSHAcceptor] = []
-
-    def make() -> SshHost:
-        host = SshHost(tmp_path, loop)
-        acceptors.append(asyncio.run_coroutine_threadsafe(host.listen(), loop).result(10))
-        return host
-
-    async def end() -> None:
-        for acceptor in acceptors:
-            acceptor.close()
-            await acceptor.wait_closed()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 10)
-        await loop.shutdown_default_executor()
-
-    try:
+    with serving(tmp_path) as make:
         yield make
-    finally:
-        asyncio.run_coroutine_threadsafe(end(), loop).result(20)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 @pytest.fixture
@@ -227,6 +143,29 @@ def test_a_host_with_another_key_is_not_the_one_that_was_meant(
     for done in (removed, given_back):
         assert "host key" in done.stderr.lower()
     assert host.lines == []
+
+
+def test_a_host_behind_a_bastion_is_reached_by_it_alone(hosts: Callable[[], SshHost]) -> None:
+    bastion, host = hosts(), hosts()
+    way = host.way_in("echo said; exit 3", proxy=bastion.as_proxy())
+    done = part("end", way)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said\n", "")
+    assert (bastion.passed_on, bastion.lines) == ([way["port"]], [])
+
+
+@pytest.mark.parametrize("swapped", ["bastion", "host"])
+def test_behind_a_bastion_both_keys_are_checked(hosts: Callable[[], SshHost], swapped: str) -> None:
+    bastion, host = hosts(), hosts()
+    other = {"host_key": hosts().way_in("")["host_key"]}
+    proxy = bastion.as_proxy(**(other if swapped == "bastion" else {}))
+    way = host.way_in("echo never", proxy=proxy, **(other if swapped == "host" else {}))
+    done = part("remove", way)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "host key" in done.stderr.lower()
+    named = f"the bastion (proxy, 127.0.0.1 port {proxy['port']})" in done.stderr
+    assert named == (swapped == "bastion")
+    assert len(bastion.passed_on) == (0 if swapped == "bastion" else 1)
+    assert host.lines == bastion.lines == []
 
 
 def test_a_host_that_does_not_let_us_in_is_not_reached(host: SshHost) -> None:

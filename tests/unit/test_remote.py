@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from cluster import parting
 from cluster.remote import dial_retries
 from tests.unit.graph import LOG, Graph, run_program
-from tests.unit.stacks import ROOT
+from tests.unit.stacks import ROOT, host_key
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +175,9 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
-def told(hooks: dict[str, Any], error: str, caplog: pytest.LogCaptureFixture) -> str:
+def told(
+    hooks: dict[str, Any], error: str, caplog: pytest.LogCaptureFixture, **changes: Any
+) -> str:
     """What the user is told when a resource of w1 ends in an error."""
     program = pulumi.export  # the program's last act; the hook is called while the engine is there
     explained: list[asyncio.Task[bool]] = []
@@ -193,7 +195,12 @@ def told(hooks: dict[str, Any], error: str, caplog: pytest.LogCaptureFixture) ->
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.ERROR, LOG.name):
         patch.setattr(pulumi, "export", export_and_fail)
         run_program(
-            {"nodes.w1.user": "debian", "nodes.w1.port": 2222, "sshTimeoutSeconds": 90},
+            {
+                "nodes.w1.user": "debian",
+                "nodes.w1.port": 2222,
+                "sshTimeoutSeconds": 90,
+                **changes,
+            },
             preview=True,
         )
     assert [task.result() for task in explained] == [False], "the engine tries again by itself"
@@ -204,7 +211,7 @@ def told(hooks: dict[str, Any], error: str, caplog: pytest.LogCaptureFixture) ->
     "error",
     [
         "after 20 failed attempts: dial tcp 10.0.0.21:2222: connect: no route to host",
-        "after 20 failed attempts: ssh: handshake failed: ssh: host key mismatch",
+        "after 20 failed attempts: ssh: handshake failed: ssh: unable to authenticate",
         "context deadline exceeded",
     ],
 )
@@ -215,6 +222,41 @@ def test_an_unreachable_host_is_named_with_port_user_and_bound(
     assert text.startswith("w1: no SSH login as debian at 10.0.0.21 port 2222")
     assert "tried for up to 90 s (sshTimeoutSeconds)" in text
     assert re.search(r"Expected: .*host key.* Remedy: .*`ssh -p 2222 debian@10.0.0.21`", text)
+
+
+PROXY = {"address": "198.51.100.9", "port": 2022, "user": "jump", "hostKey": host_key("bastion")}
+MISMATCH = "after 20 failed attempts: ssh: handshake failed: ssh: host key mismatch"
+
+
+@pytest.mark.parametrize(
+    ("error", "changes", "place", "key"),
+    [
+        (MISMATCH, {}, "10.0.0.21 port 2222", "nodes.w1.hostKey"),
+        (f"proxy: {MISMATCH}", {"proxy": PROXY}, "198.51.100.9 port 2022", "proxy.hostKey"),
+    ],
+    ids=["host", "bastion"],
+)
+def test_another_machine_in_a_hosts_place_is_named_with_the_way_out(
+    hooks: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    error: str,
+    changes: dict[str, Any],
+    place: str,
+    key: str,
+) -> None:
+    text = told(hooks, error, caplog, **changes)
+    assert text.startswith(f"w1: another machine answers at {place}: its SSH host key is not the")
+    assert f"Expected: the key in {key} or sshKnownHostsFile" in text
+    assert re.search(rf"Remedy: .* if it was rebuilt, its new key belongs in {key}", text)
+
+
+def test_a_host_behind_a_bastion_is_named_with_the_way_there(
+    hooks: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    error = "proxy: after 20 failed attempts: ssh: handshake failed: EOF"
+    text = told(hooks, error, caplog, proxy=PROXY)
+    assert "at 10.0.0.21 port 2222 by the bastion 198.51.100.9 port 2022, tried" in text
+    assert "`ssh -J jump@198.51.100.9:2022 -p 2222 debian@10.0.0.21`" in text
 
 
 def test_other_errors_are_not_explained_as_unreachable(

@@ -60,6 +60,8 @@ VIRTUAL = "apiVirtualAddress"
 CONTROL_PLANES = {f"nodes.cp{n}": node(f"10.0.0.1{n}", "control-plane") for n in (2, 3)}
 """Two more of them."""
 
+BASTION = {"proxy.address": "203.0.113.5", "proxy.hostKey": HOST_KEY}
+
 BAD = [
     # 1: networks overlap, in both directions
     Bad("1-pod-in-service", {"podCidr": "10.100.0.0/16"}, "podCidr", "10.100.0.0/16",
@@ -270,6 +272,17 @@ BAD = [
     Bad("11-mirror-key", {"mirror": {"apt": {"uri": "http://m/apt", "keyFile": "no/such.asc"}}},
         "mirror.apt.keyFile", "no/such.asc", "a file that can be read",
         "path of an existing file"),
+    Bad("11-bastion", {"proxy": {"address": "203.0.113.5"}}, "proxy.hostKey", "",
+        "the bastion's SSH public key, here or in sshKnownHostsFile (not set)", "copy /etc/ssh"),
+    Bad("11-bastion-form", {**BASTION, "proxy.hostKey": "AAAA"}, "proxy.hostKey", "AAAA",
+        "ssh-ed25519, ", "from a console you trust"),
+    Bad("11-bastion-address", {**BASTION, "proxy.address": "203.0.113.500"}, "proxy.address",
+        "203.0.113.500", "an IP address or a DNS name", "correct the address"),
+    Bad("11-bastion-port", {**BASTION, "proxy.port": 0}, "proxy.port", 0, "1", "Pulumi.yaml"),
+    Bad("11-bastion-host", {"proxy": {"host": "203.0.113.5"}}, "proxy.host", "",
+        "a setting that Pulumi.yaml describes", "correct its spelling"),
+    Bad("11-bastion-key-alone", {"proxyPrivateKey": "SECRET"}, "proxyPrivateKey", "",
+        "no bastion (proxy)", "set proxy, or run"),
     # 12: open to the world
     *(
         Bad(f"12-{case}", {"adminCidrs": cidrs}, "adminCidrs", cidrs,
@@ -295,6 +308,8 @@ BAD = [
         "name", "name"),
     Bad("endpoint-port", {"apiEndpoint": "api.example.com:65536"}, "apiEndpoint",
         "api.example.com:65536", "host or host:port", "api.example.com:6443"),
+    Bad("tunnel", {"apiTunnel": "https://127.0.0.1"}, "apiTunnel", "https://127.0.0.1",
+        "host or host:port", "api.example.com:6443"),
     Bad("taint-form", {"nodes.w1.taints": ["gpu"]}, "nodes.w1.taints.0", "gpu",
         "key[=value]:effect", "gpu=yes:NoSchedule"),
     Bad("taint-effect", {"nodes.w1.taints": ["gpu=yes:Never"]}, "nodes.w1.taints.0",
@@ -412,6 +427,9 @@ def test_errors_are_printed_by_pulumi_without_a_traceback() -> None:
 # --- taken -------------------------------------------------------------------------------------
 
 UNUSUAL: dict[str, dict[str, Any]] = {
+    "a bastion that is a node": {
+        "proxy": {"address": "10.0.0.11", "hostKey": HOST_KEY, "port": 2222}
+    },
     "one node for everything": {
         "nodes.w1": REMOVED,
         "nodes.w2": REMOVED,
@@ -756,6 +774,22 @@ def test_known_hosts_fill_in_missing_host_keys(tmp_path: Path) -> None:
     ).settings
     keys = {name: node.host_key for name, node in settings.nodes.items()}
     assert keys == {name: host_key(name) for name in ("cp1", "w1", "w2")}
+
+
+def test_a_bastion_is_known_like_a_node(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text(f"[bastion.example.com]:2222 {host_key('bastion')}\n")
+    proxy = {"address": "bastion.example.com", "port": 2222}
+    changes = {"sshKnownHostsFile": "hosts", "sshUser": "debian", "proxy": proxy}
+    found = load(changes, root=tmp_path).settings.proxy
+    assert found is not None
+    assert (found.host_key, found.user) == (host_key("bastion"), "debian")
+
+
+def test_a_bastion_takes_the_nodes_key_unless_it_has_its_own() -> None:
+    own = {"proxyPrivateKey": "ANOTHER", **BASTION}
+    assert value_and_secrecy(load(BASTION).proxy_key) == (PRIVATE_KEY, True)
+    assert value_and_secrecy(load(own).proxy_key) == ("ANOTHER", True)
+    assert load().proxy_key is None
 
 
 def test_known_hosts_take_the_port_of_all_nodes(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from pulumi_command import local
 
 from cluster.errors import SettingsError
 from cluster.ingress.nginx import HTTP_NODE_PORT, HTTPS_NODE_PORT
-from cluster.machines import Machine
+from cluster.machines import Machine, bastion_of
 from cluster.machines.hetzner.catalog import Catalog
 from cluster.machines.hetzner.sweep import left_over
 from cluster.machines.hetzner.user_data import user_data
@@ -148,7 +148,9 @@ class _Site(pulumi.ComponentResource):
             port=int(node.port or 22),
             host_key=self._boot_keys[name].public_key_openssh.apply(str.strip),
             private_key=self._private_key,
+            bastion=bastion_of(self._stack),
             first_contact=True,
+            new=self._catalog.missing(name),
             carrier=server,
             provider_id=server.id.apply(lambda number: f"hcloud://{number}"),
             # A node that leaves is drained before its server is deleted.
