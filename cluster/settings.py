@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -669,7 +670,7 @@ def load(config: pulumi.Config, root: Path) -> Stack:
     Raises:
         SettingsError: with every problem found.
     """
-    values = {key: _read(config, key, annotation) for key, annotation in _keys().items()}
+    values = {key: _read(config, key) for key in _keys()}
     secrets = {key: config.get(key) or "" for key in SECRETS}
     unknown = dict.fromkeys(_configured(config) - {*values, *secrets})
     settings = validate({**values, **unknown, **secrets}, root)
@@ -795,12 +796,16 @@ def made_address(name: str, network: IPv4Network) -> IPv4Address:
     return network.network_address + min(2 + number, network.num_addresses - 1)
 
 
-def _read(config: pulumi.Config, key: str, annotation: Any) -> Any:
+@cache
+def _texts() -> frozenset[str]:
+    """The keys whose values are read as they stand; all others are JSON."""
+    schemas = {key: TypeAdapter(a).json_schema(mode="validation") for key, a in _keys().items()}
+    return frozenset(key for key, schema in schemas.items() if schema.get("type") == "string")
+
+
+def _read(config: pulumi.Config, key: str) -> Any:
     text = config.get(key)
-    if (
-        text is None
-        or TypeAdapter(annotation).json_schema(mode="validation").get("type") == "string"
-    ):
+    if text is None or key in _texts():
         return text
     try:
         return json.loads(text)
