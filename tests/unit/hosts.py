@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from tests.unit.stacks import ROOT
@@ -87,6 +88,15 @@ SPACE = "\\ "
 """In a pattern of bash."""
 
 
+@cache
+def _scripts() -> dict[str, list[str]]:
+    """The scripts' texts by name, cut where a place of the host begins."""
+    texts = {script.name: script.read_text() for script in SCRIPTS.iterdir()}
+    for name, text in texts.items():
+        assert not _FOREIGN.search(text), f"{name} leaves its tree"
+    return {name: _PLACE.split(text) for name, text in texts.items()}
+
+
 class Host:
     """One pretended host.
 
@@ -102,10 +112,9 @@ class Host:
         self._calls = root / "calls"
         for folder in (self.scripts, self._commands):
             folder.mkdir(parents=True)
-        for script in SCRIPTS.iterdir():
-            assert not _FOREIGN.search(script.read_text()), f"{script.name} leaves its tree"
-            copy = self.scripts / script.name
-            copy.write_text(_PLACE.sub(f"{root}/", script.read_text()))
+        for name, parts in _scripts().items():
+            copy = self.scripts / name
+            copy.write_text(f"{root}/".join(parts))
             copy.chmod(0o755)
         self.write("/etc/os-release", OS_RELEASES[system])
         self.write("/etc/fstab", "/dev/vda1 / ext4 defaults 0 1\n")
@@ -116,8 +125,9 @@ class Host:
         self.command("hostname", "echo pretended")
         self.command("getent", f"echo root:x:0:0::{root}/home:/bin/bash")
         self.command("install", INSTALL)
+        self.command("harmless", "", shell="/bin/sh")  # which starts sooner than bash
         for harmless in HARMLESS:
-            self.command(harmless, ":")
+            (self._commands / harmless).symlink_to("harmless")
 
     def path(self, path: str) -> Path:
         """Where a place of the host lies here."""
@@ -134,11 +144,12 @@ class Host:
         """The text of one of the host's files."""
         return self.path(path).read_text()
 
-    def command(self, name: str, body: str) -> None:
+    def command(self, name: str, body: str, shell: str = "/bin/bash") -> None:
         """What a command does here; its calls are noted as well."""
         file = self._commands / name
+        file.unlink(missing_ok=True)
         file.write_text(
-            f'#!/bin/bash\nprintf "%s\\n" "{name} $*" >>"{self._calls}"\n'
+            f'#!{shell}\nprintf "%s\\n" "${{0##*/}} $*" >>"{self._calls}"\n'
             f"{_PLACE.sub(f'{self.root}/', body)}\n"
         )
         file.chmod(0o755)

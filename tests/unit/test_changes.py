@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import pytest
@@ -25,10 +27,15 @@ def from_the_projects_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def left_by(changes: Changes) -> dict[str, Any]:
-    """The state that a run of the small site with changes leaves."""
+    """The state that a run of the small site with changes leaves; changes that are alike run once."""
+    return _left_by(json.dumps(changes))
+
+
+@cache
+def _left_by(changes: str) -> dict[str, Any]:
     loop = asyncio.get_event_loop()
     try:
-        return state(run_program(changes, preview=True))
+        return state(run_program(json.loads(changes), preview=True))
     finally:
         asyncio.set_event_loop(loop)  # the test's own
 
