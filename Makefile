@@ -11,6 +11,8 @@
 
 PYTHON := .venv/bin/python
 READY := .venv/.ready
+# Unit tests run side by side, those of a file by one process, as they share what is dear to make.
+UNIT := --numprocesses=auto --maxprocesses=4 --dist=loadfile tests/unit
 .DEFAULT_GOAL := up
 .PHONY: up down status lint test test-long check bench lock
 
@@ -27,13 +29,18 @@ lint: $(READY)
 	@.venv/bin/mypy
 
 test: lint
-	@$(PYTHON) -m pytest $(if $(T),-k "$(T)") tests/unit tests/live
+ifdef T
+	@$(PYTHON) -m pytest -k "$(T)" tests/unit tests/live
+else
+	@$(PYTHON) -m pytest $(UNIT)
+	@$(PYTHON) -m pytest tests/live
+endif
 
 test-long: lint
 	@$(PYTHON) -m pytest $(if $(T),-k "$(T)") -s tests/long
 
 check: lint
-	@$(PYTHON) -m pytest tests/unit
+	@$(PYTHON) -m pytest $(UNIT)
 
 bench: $(READY)
 	@$(PYTHON) -m benchmarks.up

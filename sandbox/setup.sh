@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(python3-venv shellcheck age)
+packages=(python3-venv shellcheck age openssh-client)
 
 missing() {
   local package
