@@ -2,8 +2,7 @@
 
     python -m tests.trust.settings      # writes docs/settings-checked.md
 
-Previews are the Pulumi CLI's where it is on the PATH, else of the whole program under Pulumi's mocks. The two
-about a cluster that lives are always of the second kind, as they take a cluster's state.
+Previews are the Pulumi CLI's where it is on the PATH, else of the whole program under Pulumi's mocks.
 """
 
 from __future__ import annotations
@@ -15,10 +14,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import yaml
+from pulumi import automation
 
+from cluster.changes import COMMAND
 from cluster.errors import SettingsError
 from sandbox.engine import EngineError
 from sandbox.engine.real import RealEngine
@@ -178,7 +179,7 @@ UNUSUAL: Mapping[str, Changes] = {
 
 def by_mocks(changes: Changes, base: Changes = SITE, live: Changes | None = None) -> Seen:
     """A preview of the whole program, without an engine."""
-    was = None if live is None else state(run_program(live, base=base, preview=True))
+    was = None if live is None else lived(base, live)
     graph, text, began = Graph(), "", time.monotonic()
     try:
         run_program(changes, base=base, state=was, preview=True, graph=graph)
@@ -188,27 +189,56 @@ def by_mocks(changes: Changes, base: Changes = SITE, live: Changes | None = None
     return Seen(text, time.monotonic() - began, MOCKS)
 
 
-def by_cli(changes: Changes, base: Changes = SITE) -> Seen:
-    """A preview by the Pulumi CLI, on a stack of its own."""
-    values = changed(base, changes)
-    with TemporaryDirectory() as name:
-        file = Path(name) / "Pulumi.trust.yaml"
+class Cli:
+    """Previews by the Pulumi CLI, on a stack of their own.
+
+    Args:
+        folder: where the stack is kept.
+        was: the state of a cluster that lives, which the stack starts with.
+    """
+
+    def __init__(self, folder: Path, was: Mapping[str, Any] | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        self._file = folder / "Pulumi.trust.yaml"
+        self._file.touch()
+        self._engine = RealEngine(home=folder / "engine", stack="trust", stack_file=self._file)
+        if was is not None:
+            deployment = automation.Deployment(version=3, deployment=_deployment(was))
+            cast("Any", self._engine)._run(lambda stack: stack.import_stack(deployment), None)
+
+    def preview(self, changes: Changes, base: Changes = SITE) -> Seen:
+        """One preview."""
+        values = changed(base, changes)
         full = {key if ":" in key else f"{NAMESPACE}:{key}": v for key, v in values.items()}
-        file.write_text(yaml.safe_dump({"config": full}))
-        engine = RealEngine(home=Path(name) / "engine", stack="trust", stack_file=file)
+        self._file.write_text(yaml.safe_dump({"config": full}))
         text, began = "", time.monotonic()
         try:
-            engine.preview(lambda line: None)
+            self._engine.preview(lambda line: None)
         except EngineError as error:
             text = str(error)
-        return Seen(text, time.monotonic() - began, engine.name)
+        return Seen(text, time.monotonic() - began, self._engine.name)
 
 
-def preview(changes: Changes, base: Changes = SITE, live: Changes | None = None) -> Seen:
-    """By the CLI where that is there and no cluster's state is asked for."""
-    if live is None and shutil.which("pulumi"):
-        return by_cli(changes, base)
-    return by_mocks(changes, base, live)
+def _deployment(was: Mapping[str, Any]) -> dict[str, Any]:
+    """What the program reads of a state, its commands, as the CLI takes it in."""
+    prefix = f"urn:pulumi:trust::{NAMESPACE}::"
+    stack = f"{prefix}pulumi:pulumi:Stack::{NAMESPACE}-trust"
+    provider = f"{prefix}pulumi:providers:command::default"
+    resources: list[dict[str, Any]] = [
+        {"urn": stack, "custom": False, "type": "pulumi:pulumi:Stack"},
+        {"urn": provider, "custom": True, "id": "1", "type": "pulumi:providers:command"},
+    ]
+    for urn, resource in was.items():
+        if resource["type"] == COMMAND:
+            name = urn.rpartition("::")[2]
+            kept = {"custom": True, "id": name, "parent": stack, "provider": f"{provider}::1"}
+            resources.append({**resource, **kept, "urn": f"{prefix}{COMMAND}::{name}"})
+    return {"manifest": {"time": "2026-01-01T00:00:00Z"}, "resources": resources}
+
+
+def lived(base: Changes, live: Changes) -> dict[str, Any]:
+    """The state that a run of the program left."""
+    return state(run_program(live, base=base, preview=True))
 
 
 def complaint(case: Refused, seen: Seen) -> str:
@@ -253,8 +283,19 @@ def report(refused: Sequence[tuple[Refused, Seen]], taken: Mapping[str, Seen]) -
 def main() -> int:
     """Try all of them; returns 1 where one was met in another way than it should be."""
     os.chdir(ROOT)
-    refused = [(case, preview(case.changes, case.base, case.live)) for case in REFUSED]
-    taken = {what: preview(changes) for what, changes in UNUSUAL.items()}
+    with TemporaryDirectory() as folder:
+        cli = Cli(Path(folder)) if shutil.which("pulumi") else None
+        taken = {what: (cli.preview if cli else by_mocks)(c) for what, c in UNUSUAL.items()}
+        refused = []
+        for number, case in enumerate(REFUSED):
+            if cli and case.live is not None:
+                of_its_own = Cli(Path(folder, str(number)), lived(case.base, case.live))
+                seen = of_its_own.preview(case.changes, case.base)
+            elif cli:
+                seen = cli.preview(case.changes, case.base)
+            else:
+                seen = by_mocks(case.changes, case.base, case.live)
+            refused.append((case, seen))
     wrong = [text for case, seen in refused if (text := complaint(case, seen))]
     wrong += [f"{what}: refused: {seen.text}" for what, seen in taken.items() if seen.text]
     PAGE.write_text(report(refused, taken))
