@@ -109,6 +109,7 @@ class NginxIngress(pulumi.ComponentResource):
                 "nginx-ingress",
                 settings.ingress_version,
                 chart=settings.ingress_chart,
+                after=access.workers,
             ),
             # Waits for its Service's address by itself, and starts while load balancing does.
             opts=access.options(

@@ -105,6 +105,7 @@ class MetalLB(pulumi.ComponentResource):
                 versions.METALLB,
                 chart="metallb",
                 repository=versions.METALLB_REPOSITORY,
+                after=access.workers,
             ),
             opts=access.options(
                 self,

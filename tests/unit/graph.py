@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
+from unittest.mock import patch
 
 from google.protobuf import json_format  # type: ignore[import-untyped]
 from pulumi.runtime import mocks, rpc
@@ -227,7 +228,8 @@ def run_program(
             stack._finish()
 
     try:
-        loop.run_until_complete(run_pulumi_func(program))
+        with patch("cluster.charts.knock"):
+            loop.run_until_complete(run_pulumi_func(program))
     finally:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()

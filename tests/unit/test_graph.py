@@ -269,10 +269,8 @@ def creates(graph: Graph) -> dict[str, str]:
 def test_commands_are_lines_of_data(ha: Graph) -> None:
     prepare = f"{RUN} prepare KUBERNETES_VERSION=1.36.4 CONTAINERD_VERSION={versions.CONTAINERD}"
     upgrade = f"{RUN} upgrade KUBERNETES_VERSION=1.36.4 CLUSTER=own-kubernetes"
-    wanted = {
-        "cluster-access": f"{RUN} access",
-        "metallb-webhook": f"{RUN} webhook POOL=10.0.0.200-10.0.0.219",
-    }
+    webhook = f"{RUN} webhook POOL=10.0.0.200-10.0.0.219"
+    wanted = {"cluster-access": f"{RUN} access", "metallb-webhook": webhook}
     for role, names in (("control-plane", CONTROL_PLANES), ("worker", WORKERS)):
         for name in names:
             join = (

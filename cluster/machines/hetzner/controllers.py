@@ -144,7 +144,12 @@ class HetznerControllers(pulumi.ComponentResource):
             values=values,
             timeout=300,
             **chart_source(
-                self._settings, chart, version, chart=chart, repository=versions.HCLOUD_REPOSITORY
+                self._settings,
+                chart,
+                version,
+                chart=chart,
+                repository=versions.HCLOUD_REPOSITORY,
+                after=after,
             ),
             opts=self._access.options(
                 self, after, mended(f"{self._name}-{suffix}", self._access, NAMESPACE, chart)
