@@ -5,6 +5,7 @@
 # make down    takes the cluster away and everything with it, but for the cache and .venv
 # make check   format, lint, types, host scripts, unit tests
 # make status  what runs now, and how the cluster is: fails if something is not well
+# make trust   the tables of faults and of the loop, as far as their records have them not yet
 # make bench   ratios against a hand-written script
 # make lock    requirements*.txt from requirements*.in: every package, with the hashes of all its files
 # Each installs what it needs first, once.
@@ -14,7 +15,7 @@ READY := .venv/.ready
 # Unit tests run side by side, those of a file by one process, as they share what is dear to make.
 UNIT := --numprocesses=auto --maxprocesses=4 --dist=loadfile tests/unit
 .DEFAULT_GOAL := up
-.PHONY: up down status lint test test-long check bench lock
+.PHONY: up down status lint test test-long check bench trust lock
 
 $(READY): requirements.txt requirements-dev.txt sandbox/setup.sh
 	@bash sandbox/setup.sh
@@ -41,6 +42,12 @@ test-long: lint
 
 check: lint
 	@$(PYTHON) -m pytest $(UNIT)
+
+# On the real engine, unless told otherwise: make trust ENGINE=stand-in
+ENGINE := $(if $(shell command -v pulumi),real,stand-in)
+TABLES := faults loop
+trust: $(READY)
+	@for table in $(TABLES); do $(PYTHON) -m tests.trust.$$table --engine $(ENGINE) || exit 1; done
 
 bench: $(READY)
 	@$(PYTHON) -m benchmarks.up

@@ -12,6 +12,22 @@ from sandbox import machines, mirror, site
 
 Run = Callable[[list[str]], subprocess.CompletedProcess[str]]
 
+FOUND = r"""
+dpkg-query --show --showformat '${Package} ${Version}\n'
+find /etc /usr/local /opt /root /home /srv /var/lib -xdev \( -type f -o -type l \) \
+  -not -path '/var/lib/dpkg/*' -not -path '/var/lib/apt/*' -not -path '/var/lib/systemd/*' \
+  -not -path '/var/lib/ucf/*' -not -path '/var/lib/sudo/*' -not -path '/var/lib/private/*' \
+  -not -name ld.so.cache -not -path /etc/mtab -not -name '*.pyc' | sort | xargs -d '\n' sha256sum 2>/dev/null
+find /etc/kubernetes /etc/cni /opt /var/lib/kubelet /var/lib/etcd /var/lib/containerd /run/own-kubernetes \
+  /usr/local/lib/own-kubernetes /var/log/own-kubernetes -maxdepth 1 2>/dev/null
+sysctl -n net.ipv4.ip_forward
+ip -brief link | awk '{print $1}' | sed 's/@.*//'
+cat /etc/fstab
+systemctl list-units --failed --plain --no-legend
+iptables-save 2>/dev/null | grep -c . || true
+"""
+"""Prints all of a host that the program could have changed."""
+
 
 def on(machine: str, command: str, *, check: bool = True) -> str:
     """What a command on a machine printed."""

@@ -21,6 +21,7 @@ from sandbox.engine import Engine, EngineError
 from sandbox.engine.real import RealEngine
 from sandbox.engine.standin import StandinEngine
 from tests.live.cluster import (
+    FOUND,
     Run,
     eventually,
     here,
@@ -37,22 +38,6 @@ from tests.trust.secrets import Sight, all_secrets, searched, watched
 OUTSIDE = IPv4Address("10.77.0.250")
 NODES = ("cp1", "w1", "w2")
 DNS_SERVICE = "10.96.0.10"
-
-FOUND = r"""
-dpkg-query --show --showformat '${Package} ${Version}\n'
-find /etc /usr/local /opt /root /home /srv /var/lib -xdev \( -type f -o -type l \) \
-  -not -path '/var/lib/dpkg/*' -not -path '/var/lib/apt/*' -not -path '/var/lib/systemd/*' \
-  -not -path '/var/lib/ucf/*' -not -path '/var/lib/sudo/*' -not -path '/var/lib/private/*' \
-  -not -name ld.so.cache -not -path /etc/mtab -not -name '*.pyc' | sort | xargs -d '\n' sha256sum 2>/dev/null
-find /etc/kubernetes /etc/cni /opt /var/lib/kubelet /var/lib/etcd /var/lib/containerd /run/own-kubernetes \
-  /usr/local/lib/own-kubernetes /var/log/own-kubernetes -maxdepth 1 2>/dev/null
-sysctl -n net.ipv4.ip_forward
-ip -brief link | awk '{print $1}' | sed 's/@.*//'
-cat /etc/fstab
-systemctl list-units --failed --plain --no-legend
-iptables-save 2>/dev/null | grep -c . || true
-"""
-"""Prints all of a host that the program could have changed."""
 
 DNS_QUERY = """
 import socket, struct
