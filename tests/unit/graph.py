@@ -83,6 +83,10 @@ class Graph:
         """The name of the resource whose deletion takes this one with it, or nothing."""
         return _name(self.requests[name].deletedWith)
 
+    def provider(self, name: str) -> str:
+        """The name of the provider that a resource is made by, or nothing."""
+        return _name(self.requests[name].provider.rpartition("::")[0])
+
     def of_type(self, prefix: str) -> list[str]:
         """The names of all resources whose type starts so."""
         return [name for name in self.requests if self.type(name).startswith(prefix)]

@@ -1,0 +1,20 @@
+"""docs/no-internet.md: what a site's own mirror has to carry, besides kubeadm's images."""
+
+from __future__ import annotations
+
+from cluster import versions
+from tests.unit.pages.text import table
+
+CHARTS = {
+    "metallb": versions.METALLB,
+    "nginx-ingress": versions.NGINX_INGRESS_CHART,
+    "hcloud-cloud-controller-manager": versions.HCLOUD_CCM,
+    "hcloud-csi": versions.HCLOUD_CSI,
+}
+
+
+def contents() -> str:
+    """The images, charts and containerd of this version of the program."""
+    images = "".join(f"- `{image}`\n" for image in versions.images(versions.HELLO_IMAGE))
+    charts = table(["chart", "version"], ([f"`{name}`", v] for name, v in CHARTS.items()))
+    return f"{images}\ncontainerd: {versions.CONTAINERD}. **Charts**:\n\n{charts}"
