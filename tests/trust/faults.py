@@ -240,9 +240,14 @@ def outages() -> Iterator[Cell]:
 
 
 def wanted(only: Sequence[str], record: Record, engine: str) -> list[Cell]:
-    """The cells that were asked for by fault or key, or those that are not done yet."""
+    """The cells that were asked for by fault or key, or those that are not done yet.
+
+    Those that go on from a cluster come first: each leaves one for the next.
+    """
     found = [cell for cell in cells() if not only or {cell.fault, cell.key} & set(only)]
-    return [cell for cell in found if only or not record.done(f"{engine} {cell.key}")]
+    found = [cell for cell in found if only or not record.done(f"{engine} {cell.key}")]
+    starts = (c.new_worker, c.with_worker, c.living, c.bare)
+    return sorted(found, key=lambda cell: starts.index(cell.start) if cell.start in starts else 9)
 
 
 def run(doomed: Sequence[Cell], engine: str, record: Record, minutes: float) -> bool:

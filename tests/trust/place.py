@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -177,9 +179,12 @@ def place(engine: str) -> Iterator[Place]:
     if left := machines.leftovers():
         raise RuntimeError(f"a sandbox is there already, take it down first (make down): {left}")
     mirror.build(log=_quiet)
+    # Else whoever ends this in good order would leave it all behind.
+    kept = signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     try:
         yield Place(engine)
     finally:
+        signal.signal(signal.SIGTERM, kept)
         mirror.stop()
         machines.down(log=_quiet)
         shutil.rmtree(site.STATE, ignore_errors=True)

@@ -135,7 +135,7 @@ kubelet_version() { installed_version kubelet; }
 # once where their registry does not answer.
 with_images() {
   "$@" && return
-  tail --lines=50 "$DETAIL" | grep -q '\[ERROR ImagePull\]' || return 1
+  grep -q '\[ERROR ImagePull\]' <(tail --lines=50 "$DETAIL") || return 1
   retry 120 kubeadm config images pull --kubernetes-version "v$(kubeadm_version)" || return 1
   "$@"
 }
