@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from sandbox import machines
 from tests.trust import cells
 from tests.trust.place import Place, place
-from tests.trust.runs import RunFailedError
+from tests.trust.runs import RunFailedError, best
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def bare() -> Iterator[Place]:
         pytest.skip("only root can make machines")
     if left := machines.leftovers():
         pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
-    with place("real" if shutil.which("pulumi") else "stand-in") as found:
+    with place(best()) as found:
         found.bare()
         yield found
         found.forget()

@@ -17,7 +17,7 @@ from tests.trust import cells as c
 from tests.trust.cells import Cell
 from tests.trust.place import THREE, Place, place
 from tests.trust.record import Record, write_table
-from tests.trust.runs import ENGINES
+from tests.trust.runs import ENGINES, best
 
 PAGE = site.ROOT / "docs" / "faults.md"
 RECORD = site.CACHE / "trust" / "faults.jsonl"
@@ -296,7 +296,7 @@ def write_page(record: Record) -> None:
 def main() -> int:
     """The command; see the module's text."""
     parser = argparse.ArgumentParser(prog="python -m tests.trust.faults")
-    parser.add_argument("--engine", choices=sorted(ENGINES), default="real")
+    parser.add_argument("--engine", choices=sorted(ENGINES), default=best())
     parser.add_argument("--only", default="", help="faults or FAULT:POINT, with commas between")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing after these")
     parser.add_argument("--record", type=Path, default=RECORD)

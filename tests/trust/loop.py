@@ -20,7 +20,7 @@ from tests.live.cluster import FOUND, on
 from tests.trust import cells as c
 from tests.trust.place import Place, place
 from tests.trust.record import Record, write_table
-from tests.trust.runs import ENGINES, RunFailedError
+from tests.trust.runs import ENGINES, RunFailedError, best
 
 PAGE = site.ROOT / "docs" / "loop.md"
 RECORD = site.CACHE / "trust" / "loop.jsonl"
@@ -157,7 +157,7 @@ def write_page(record: Record) -> None:
 def main() -> int:
     """The command; see the module's text."""
     parser = argparse.ArgumentParser(prog="python -m tests.trust.loop")
-    parser.add_argument("--engine", choices=sorted(ENGINES), default="real")
+    parser.add_argument("--engine", choices=sorted(ENGINES), default=best())
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=1e6, help="begin no round after these")
     parser.add_argument("--record", type=Path, default=RECORD)

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,11 @@ from sandbox.engine.standin import StandinEngine
 ENGINES: dict[str, Any] = {"stand-in": StandinEngine, "real": RealEngine}
 LONGEST_SECONDS = 420.0
 """Bound on one run."""
+
+
+def best() -> str:
+    """The real engine where it is there."""
+    return "real" if shutil.which("pulumi") else "stand-in"
 
 
 class RunFailedError(RuntimeError):
