@@ -13,6 +13,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -215,31 +216,36 @@ def report(
     engine: str, places: Sequence[Place], secrets: Mapping[str, Sequence[str]], looks: int
 ) -> str:
     """The page."""
-    kinds: dict[str, int] = {}
+    kinds = Counter[str]()
     for name, texts in secrets.items():
-        kind = name.split(":")[0] if name.startswith(("in flight", "Secret")) else name
-        kinds[kind.split("/")[0]] = kinds.get(kind.split("/")[0], 0) + len(texts)
-    return (
-        "\n".join(
-            [
-                "# Where secrets were searched for",
-                "",
-                f"Made by `python -m tests.trust.secrets` ({engine}): the dev stack with uploaded backups,",
-                "brought up, brought up again, and taken down. Each secret was searched for in clear and in",
-                f"anybody's base64. Processes and files in flight were looked at {looks} times, about four",
-                "times a second: what lived for less than that may have been missed.",
-                "",
-                "| place | looked at | hits |",
-                "|---|---|---|",
-                *(f"| {p.what} | {p.amount} | {'<br>'.join(p.hits) or 'none'} |" for p in places),
-                "",
-                f"The secrets ({sum(map(len, secrets.values()))}):",
-                "",
-                *(f"- {kind}: {count}" for kind, count in sorted(kinds.items())),
-            ]
-        )
-        + "\n"
-    )
+        kinds[_kind(name)] += len(texts)
+    lines = [
+        "# Where secrets were searched for",
+        "",
+        f"Made by `python -m tests.trust.secrets` (engine: {engine}).",
+        "The dev stack with uploaded backups was brought up, brought up again, and taken down. Each secret was",
+        "searched for in clear and in anybody's base64. Processes and files in flight were looked at",
+        f"{looks} times, about four times a second: what lived for less than that may have been missed.",
+        "",
+        "| place | looked at | hits |",
+        "|---|---|---|",
+        *(f"| {p.what} | {p.amount} | {'<br>'.join(p.hits) or 'none'} |" for p in places),
+        "",
+        f"The secrets ({sum(kinds.values())}):",
+        "",
+        *(f"- {kind}: {count}" for kind, count in sorted(kinds.items())),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _kind(name: str) -> str:
+    """What secrets of a sort are called together."""
+    if name.startswith("in flight"):
+        return "in files in flight"
+    if name.startswith("Secret"):
+        return f"in Secrets of {name.split()[1].split('/')[0]}"
+    node, path, _ = name.partition(":/")
+    return f"in files of {node}" if path else name
 
 
 def run(engine: Engine, storage: S3) -> tuple[list[Place], dict[str, list[str]], int]:
