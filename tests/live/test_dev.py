@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import versions
+from cluster import bom, versions
 from sandbox import dev, machines, mirror, site
 from sandbox.engine import Engine, EngineError
 from sandbox.engine.real import RealEngine
@@ -146,6 +146,19 @@ def test_no_join_secret_is_left(stack: Stack) -> None:
         assert on(name, left) == ""
         assert on(name, "grep -rl 'PRIVATE KEY' /run/own-kubernetes /root || true") == ""
     assert site.KUBECONFIG.stat().st_mode & 0o077 == 0
+
+
+def test_the_bill_of_materials_has_every_image_that_runs_with_its_digest(stack: Stack) -> None:
+    bill = json.loads(bom.text(site.ROOT / "Pulumi.dev.yaml", stack.outputs["kubeconfig"]))
+    known = {f"{c['name']}:{c['version']}" for c in bill["components"] if "hashes" in c}
+    specs = [pod["spec"] for pod in kubectl("get", "pods", "--all-namespaces")["items"]]
+    containers = [c for s in specs for c in (*s["containers"], *s.get("initContainers", []))]
+    assert {whole_name(container["image"]) for container in containers} <= known
+
+
+def whole_name(image: str) -> str:
+    """An image's name with the registry that it has by default."""
+    return image if "." in image.partition("/")[0] else f"docker.io/{image}"
 
 
 def test_no_secret_is_where_others_could_look(stack: Stack) -> None:

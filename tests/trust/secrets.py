@@ -30,7 +30,7 @@ from sandbox.machines import login
 from tests.live.cluster import keep_kubeconfig, kubectl, on
 from tests.s3 import S3
 from tests.trust.needles import Needles, modes, secrets_in
-from tests.trust.watch import File, Watch
+from tests.trust.watch import File, Watch, files_below
 
 PAGE = site.ROOT / "docs" / "secrets-searched.md"
 KEPT = ("etc/kubernetes", "etc/own-kubernetes", "etc/ssh", "var/lib/kubelet/pki")
@@ -110,9 +110,8 @@ def _root(node: str) -> Path:
 def _kept(node: str) -> Iterator[tuple[str, list[str]]]:
     root = _root(node)
     for folder in KEPT:
-        for path in (root / folder).rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                yield str(path.relative_to(root)), secrets_in(path.read_text(errors="replace"))
+        for path in files_below(root / folder):
+            yield str(path.relative_to(root)), secrets_in(path.read_text(errors="replace"))
 
 
 def _text(file: File) -> str:
@@ -163,15 +162,15 @@ def _in_flight(files: Sequence[File], needles: Needles) -> Place:
     """Secrets in flight are in files that nobody but root can read."""
     secret = [file for file in files if needles.within(file.data)]
     hits = [f"{file.place} ({file.mode:o})" for file in secret if file.mode & 0o077]
-    amount = f"{len(files)} seen, {len(secret)} of them with a secret, all of mode 0600"
-    return Place("files in flight that others may read", amount, hits)
+    amount = f"{len(files)} seen, {len(secret)} of them with a secret"
+    return Place("files in flight that others than root may read", amount, hits)
 
 
 def _on_disk(what: str, places: Sequence[Path], needles: Needles) -> Place:
-    files = [path for place in places for path in place.rglob("*") if path.is_file()]
+    count = sum(1 for place in places for _ in files_below(place))
     found = needles.within_files(*places)
     hits = [f"{path}: {', '.join(sorted(names))}" for path, names in found.items()]
-    return Place(what, f"{len(files)} files", hits)
+    return Place(what, f"{count} files", hits)
 
 
 def _state(needles: Needles) -> list[Place]:

@@ -92,7 +92,7 @@ class Watch:
             self._note(root / folder, f"{machine}:/{folder}")
 
     def _note(self, folder: Path, shown: str) -> None:
-        for path in _files(folder):
+        for path in files_below(folder):
             try:
                 about = path.lstat()
             except OSError:
@@ -108,7 +108,8 @@ class Watch:
                 self.files.append(File(state[0], about.st_mode & 0o777, _read(path)))
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
+    """Files, and no links, while others make and remove some: ``rglob`` raises where a folder goes away."""
     for parent, _, names in os.walk(folder):
         for name in names:
             path = Path(parent, name)
