@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cluster import versions
+from cluster import checks, versions
 from tests.unit.pages.text import table
 
-CHARTS = {
+VERSIONS = {
     "metallb": versions.METALLB,
     "nginx-ingress": versions.NGINX_INGRESS_CHART,
     "hcloud-cloud-controller-manager": versions.HCLOUD_CCM,
@@ -16,5 +16,5 @@ CHARTS = {
 def contents() -> str:
     """The images, charts and containerd of this version of the program."""
     images = "".join(f"- `{image}`\n" for image in versions.images(versions.HELLO_IMAGE))
-    charts = table(["chart", "version"], ([f"`{name}`", v] for name, v in CHARTS.items()))
+    charts = table(["chart", "version"], ([f"`{name}`", VERSIONS[name]] for name in checks.CHARTS))
     return f"{images}\ncontainerd: {versions.CONTAINERD}. **Charts**:\n\n{charts}"

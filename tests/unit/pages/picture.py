@@ -28,6 +28,7 @@ KINDS = {
     "kubernetes:": "objects",
     "pulumi:providers:": "providers",
     "tls:": "key pairs",
+    "": "others",
 }
 """What a resource is to a reader, by the start of its type; the first that fits."""
 

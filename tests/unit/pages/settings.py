@@ -77,8 +77,8 @@ def _form(schema: Schema) -> str:
     if "$ref" in schema:
         return "map, see below"
     if "format" in schema:
-        return _FORMATS[schema["format"]]
-    word = _TYPES[schema["type"]]
+        return _FORMATS.get(schema["format"], "text")
+    word = _TYPES.get(schema.get("type", ""), "any value")
     if "items" in schema:
         return f"{word} of {_form(schema['items'])}s"
     if "minimum" in schema:

@@ -50,7 +50,7 @@ class Module:
     def text(self, node: ast.expr, depth: int = 0) -> str:
         """An expression as text."""
         if isinstance(node, ast.Constant):
-            return str(node.value)
+            return f"{node.value:g}" if isinstance(node.value, float) else str(node.value)
         if isinstance(node, ast.JoinedStr):
             return "".join(self.text(part, depth) for part in node.values)
         if isinstance(node, ast.FormattedValue):
@@ -133,7 +133,7 @@ def _assigned(nodes: Iterable[ast.AST], name: str) -> list[ast.expr]:
 
 def _may_be_text(node: ast.expr) -> bool:
     if isinstance(node, ast.Constant):
-        return isinstance(node.value, str | int) and not isinstance(node.value, bool)
+        return isinstance(node.value, str | int | float) and not isinstance(node.value, bool)
     return isinstance(
         node, ast.JoinedStr | ast.BinOp | ast.IfExp | ast.BoolOp | ast.Name | ast.Call
     )
