@@ -174,8 +174,12 @@ def kubectl(authority: Authority, folder: Path) -> subprocess.CompletedProcess[s
         "server": f"https://{NODE.address}:6443",
         "certificate-authority": str(folder / "ca.pem"),
     }
-    config = {"clusters": [{"name": "c", "cluster": cluster}], "current-context": "c",
-              "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}]}  # fmt: skip
+    config = {
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": {"token": "never-sent"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "c",
+    }
     (folder / "kubeconfig").write_text(yaml.safe_dump(config))
     words = [str(mirror.tool("kubectl")), f"--kubeconfig={folder}/kubeconfig", "get", "--raw=/"]
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
