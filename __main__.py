@@ -15,6 +15,7 @@ from cluster.machines.hetzner.servers import HetznerServers
 from cluster.network.flannel import Flannel
 from cluster.network.floating import floating_mover
 from cluster.network.metallb import load_balancing
+from cluster.network.policies import network_policies
 from cluster.nodes import Nodes
 from cluster.nodes.labels import NodeLabels
 from cluster.workload import HelloWorld
@@ -32,6 +33,7 @@ access = ApiAccess("access", stack.settings, nodes)
 NodeLabels("labels", stack.settings, access, nodes)
 
 Flannel("flannel", stack.settings, access)
+network_policies("network-policies", stack.settings, access)
 hetzner_controllers("hetzner-controllers", stack, access, nodes, cloud)
 load_balancing("metallb", stack.settings, access, nodes, [ip.address for ip in cloud.floating_ips])
 ingress = NginxIngress("nginx", stack.settings, access, cloud.entry_address)

@@ -541,6 +541,8 @@ class Settings(_Section):
     api_tunnel: Endpoint
     admin_cidrs: list[AnyNetwork]
     open_to_world: bool
+    network_policies: bool
+    network_policy_image: str
     load_balancer_pools: list[Pool]
     ingress_chart: str
     ingress_version: Version

@@ -26,6 +26,7 @@ own packages differ per release; one 2.x for all keeps hosts alike.
 
 FLANNEL: Final = "v0.28.10"
 FLANNEL_CNI_PLUGIN: Final = "v1.9.1-flannel3"
+KUBE_ROUTER_IMAGE: Final = "docker.io/cloudnativelabs/kube-router:v2.11.1"
 METALLB: Final = "0.16.2"
 METALLB_REPOSITORY: Final = "https://metallb.github.io/metallb"
 NGINX_INGRESS_CHART: Final = "2.6.4"
@@ -48,12 +49,13 @@ CSI_SIDECARS: Final = (
 """Images of Kubernetes' own that the driver's chart names the versions of."""
 
 
-def images(hello: str, *, metallb: bool = True) -> list[str]:
+def images(hello: str, *, metallb: bool = True, policies: str = "") -> list[str]:
     """Images of what this program puts on the cluster, to fetch ahead."""
     announcing = [f"quay.io/metallb/{part}:v{METALLB}" for part in ("speaker", "controller")]
     return [
         f"ghcr.io/flannel-io/flannel:{FLANNEL}",
         f"ghcr.io/flannel-io/flannel-cni-plugin:{FLANNEL_CNI_PLUGIN}",
+        *([policies] if policies else []),
         *(announcing if metallb else []),
         NGINX_INGRESS_IMAGE,
         hello,

@@ -65,7 +65,11 @@ def host_files(settings: Settings, name: str, root: Path) -> dict[str, str]:
         **registry_hosts(settings),
     }
     if settings.pre_pull_images:
-        images = versions.images(settings.hello_image, metallb=settings.entry != "load-balancer")
+        images = versions.images(
+            settings.hello_image,
+            metallb=settings.entry != "load-balancer",
+            policies=settings.network_policy_image if settings.network_policies else "",
+        )
         files[f"{CONFIG}/images"] = "\n".join(images)
     if rules := firewall(settings, name):
         files[f"{CONFIG}/firewall.nft"] = rules

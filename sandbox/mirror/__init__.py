@@ -9,13 +9,14 @@ from pathlib import Path
 from sandbox.mirror import oci
 from sandbox.mirror.errors import MirrorError
 from sandbox.mirror.host import PACKAGES as HOST_PACKAGES
-from sandbox.mirror.pipeline import TOOLS, build
+from sandbox.mirror.pipeline import TOOLS, build, build_optional
 from sandbox.mirror.servers import serve, status, stop
 
 __all__ = [
     "HOST_PACKAGES",
     "MirrorError",
     "build",
+    "build_optional",
     "images",
     "serve",
     "status",

@@ -1,4 +1,4 @@
-"""``python -m sandbox.mirror build [--kubernetes VERSION] | serve | stop | status``."""
+"""``python -m sandbox.mirror build [--kubernetes VERSION] [--with PART] | serve | stop | status``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="fill the cache")
     build.add_argument("--kubernetes", default=versions.KUBERNETES, metavar="VERSION")
+    build.add_argument("--with", dest="optional", metavar="PART", help="kube-router, as well")
     for name in ("serve", "stop", "status"):
         commands.add_parser(name)
     arguments = parser.parse_args()
@@ -26,9 +27,15 @@ def main() -> int:
     return 0
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.command == "build":
-        mirror.build(arguments.kubernetes, log=lambda line: print(line, flush=True))
+        mirror.build(arguments.kubernetes, log=_say)
+        if arguments.optional:
+            mirror.build_optional(arguments.optional, log=_say)
     elif arguments.command == "serve":
         mirror.serve()
     elif arguments.command == "stop":

@@ -147,6 +147,13 @@ FLANNEL_CNI: Final = Build(
     module="github.com/containernetworking/plugins",
     packages=("./plugins/meta/flannel",),
 )
+KUBE_ROUTER: Final = Build(
+    name="kube-router",
+    # Its only release that is a module of the proxy.
+    version="v2.1.0",
+    module="github.com/cloudnativelabs/kube-router/v2",
+    packages=("./cmd/kube-router",),
+)
 METALLB: Final = Build(
     name="metallb",
     version=f"v{versions.METALLB}",

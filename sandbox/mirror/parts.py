@@ -127,6 +127,11 @@ def cluster_parts(kubernetes: str) -> list[Part]:
     ]
 
 
+def optional_parts() -> list[Part]:
+    """What only some clusters ask for: built when it is wanted (``pipeline.build_optional``)."""
+    return [Part("kube-router", (builds.KUBE_ROUTER,), images=lambda: [_kube_router_image()])]
+
+
 def wanted_images(kubernetes: str) -> list[str]:
     """The images that kubeadm of this version pulls, without their registry."""
     kubeadm = builds.kubernetes(kubernetes).command("kubeadm")
@@ -254,10 +259,10 @@ def _static(name: str, path: str, command: Path, *more: File, user: int = 0) -> 
     )
 
 
-def _with_iptables(name: str, *commands: File) -> Image:
+def _with_iptables(name: str, *commands: File, more: tuple[str, ...] = ()) -> Image:
     return Image(
         name=name,
-        debs=tuple(debian.fetch(_IPTABLES)),
+        debs=tuple(debian.fetch((*_IPTABLES, *more))),
         base=(*_MINIMAL, *_XTABLES),
         files=commands,
         entrypoint=(f"/{commands[0].path}",),
@@ -305,6 +310,12 @@ def _flannel_images() -> list[Image]:
         # Its one use is to be copied onto the node by its own `cp`.
         _static(cni, "flannel", plugin.command("flannel"), File("bin/cp", busybox)),
     ]
+
+
+def _kube_router_image() -> Image:
+    build = builds.KUBE_ROUTER
+    command = File("usr/local/bin/kube-router", build.command("kube-router"))
+    return _with_iptables(f"cloudnativelabs/kube-router:{build.version}", command, more=("ipset",))
 
 
 def _metallb_images() -> list[Image]:

@@ -714,6 +714,43 @@ def test_images_on_the_cluster_are_those_fetched_ahead(graph: Graph) -> None:
             assert container["image"] in fetched
 
 
+@pytest.fixture(scope="module")
+def enforced(answers: dict[str, dict[str, Any]]) -> Iterator[Graph]:
+    """The small site with NetworkPolicies enforced."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        yield run_program({"networkPolicies": True}, outputs=answers)
+
+
+def test_network_policies_are_enforced_where_that_is_wanted(
+    graph: Graph, enforced: Graph, update_goldens: bool
+) -> None:
+    added = sorted(set(enforced.requests) - set(graph.requests))
+    (component, *objects) = added
+    assert enforced.type(component) == "own-kubernetes:network:NetworkPolicies"
+    text = yaml.safe_dump_all([enforced.inputs(name) for name in objects])
+    goldens.compare("network-policies/objects.yaml", text, update=update_goldens)
+    for name in objects:
+        assert (enforced.parent(name), enforced.deleted_with(name)) == (component, ANCHOR)
+    assert {n: graph.inputs(n) for n in graph.requests if not n.endswith("-prepare")} == {
+        n: enforced.inputs(n) for n in graph.requests if not n.endswith("-prepare")
+    }
+
+
+def test_the_enforcement_knows_the_services_network_and_is_fetched_ahead(
+    answers: dict[str, Any], enforced: Graph
+) -> None:
+    assert versions.KUBE_ROUTER_IMAGE in enforced.inputs("w1-prepare")["stdin"]
+    image = "registry.example.com/kube-router:v2"
+    changes = {"serviceCidr": "10.1.0.0/16", "networkPolicyImage": image, "networkPolicies": True}
+    graph = run_program(changes, outputs=answers)
+    pod = graph.inputs("network-policies-daemonset")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["image"] == image
+    assert "--service-cluster-ip-range=10.1.0.0/16" in container["args"]
+    assert image in graph.inputs("w1-prepare")["stdin"]
+
+
 def test_metallb(graph: Graph) -> None:
     release = graph.inputs("metallb-release")
     assert release["version"] == versions.METALLB

@@ -124,6 +124,13 @@ def test_a_module_that_is_not_to_be_had_is_dropped_or_replaced(tmp_path: Path) -
     )
 
 
+def test_what_only_some_clusters_ask_for_is_not_built_by_default() -> None:
+    default = {part.name for part in parts.all_parts("1.36.4")}
+    (optional,) = parts.optional_parts()
+    assert optional.name == "kube-router"
+    assert optional.name not in default
+
+
 def test_a_build_is_named_after_all_that_goes_in(tmp_path: Path) -> None:
     (tmp_path / "main.go").write_text("package main\n")
     before = builds.local(tmp_path).output

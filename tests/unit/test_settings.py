@@ -900,6 +900,7 @@ def test_defaults_are_the_versions_of_the_one_place() -> None:
     assert declared["kubernetesVersion"]["default"] == versions.KUBERNETES
     assert declared["ingressVersion"]["default"] == versions.NGINX_INGRESS_CHART
     assert declared["helloImage"]["default"] == versions.HELLO_IMAGE
+    assert declared["networkPolicyImage"]["default"] == versions.KUBE_ROUTER_IMAGE
     first, last = versions.KUBERNETES_MINORS.start, versions.KUBERNETES_MINORS.stop - 1
     assert f"1.{first}.0 to 1.{last}" in declared["kubernetesVersion"]["description"]
 
