@@ -107,7 +107,11 @@ def test_the_same_settings_make_the_same_text(tmp_path: Path) -> None:
 def test_nothing_but_the_first_key_is_secret(tmp_path: Path) -> None:
     text = text_of(site(tmp_path), "worker-1", tmp_path).replace("boot-key", "")
     config = config_of(text)
-    assert not [path for path, (_, body) in written(config).items() if "PRIVATE KEY---" in body]
+    assert not [
+        path
+        for path, (_, body) in written(config).items()
+        if "-----BEGIN OPENSSH PRIVATE KEY-----" in body
+    ]
     assert not [
         path for path, (_, body) in written(config).items() if CLOUD["hcloud:token"] in body
     ]
