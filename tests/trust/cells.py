@@ -21,7 +21,7 @@ from sandbox.mirror.servers import all_servers
 from tests.live.cluster import on
 from tests.live.ha_site import members
 from tests.trust.place import SHARED_ADDRESS, STACK, THREE, Place
-from tests.trust.runs import RunFailedError, eventually
+from tests.trust.runs import PointMissedError, RunFailedError, eventually
 
 When = Callable[[Place], bool]
 Step = Callable[[Place], object]
@@ -67,28 +67,23 @@ class Cell:
             RunFailedError: it is not.
         """
         self.start(place)
-        for step in self.steps:
-            step(place)
+        self.met(place)
         began = time.monotonic()
-        took = (self.finish or self._whole)(place)
+        took = (self.finish or whole)(place)
         return time.monotonic() - began, took
 
-    def _whole(self, place: Place) -> str:
-        """Let the run end, and run again what failed."""
-        try:
-            place.take()
-        except RunFailedError as error:
-            told = f"{place.run.text}\n{error}"
-            if self.says not in told:
-                raise RunFailedError(f"nothing about {self.says!r} in:\n{told[-2000:]}") from None
-            place.up()
-            took = "`up` again"
-        else:
-            if self.says:
-                raise RunFailedError(f"the run ended well, without {self.says!r}")
-            took = "by itself"
-        place.check()
-        return took
+    def met(self, place: Place) -> None:
+        """Do the steps.
+
+        Raises:
+            RunFailedError: a point was not met, or the run does not say what it has to.
+        """
+        for step in self.steps:
+            step(place)
+        if self.says:
+            eventually("the end of the run", lambda: place.run.ended)
+            if self.says not in (told := place.run.said):
+                raise RunFailedError(f"nothing about {self.says!r} in:\n{told[-2000:]}")
 
 
 # Where a cell begins
@@ -163,8 +158,9 @@ def pending(namespace: str, status: str) -> When:
 
 
 def up(place: Place) -> None:
-    """Begin a run."""
-    place.begin()
+    """Begin a run, if none is under way."""
+    if not place.runs or place.run.ended:
+        place.begin()
 
 
 def until(when: When) -> Step:
@@ -173,7 +169,7 @@ def until(when: When) -> Step:
     def wait(place: Place) -> None:
         eventually("the point", lambda: when(place) or place.run.ended, 240)
         if not when(place) and place.run.ended:
-            raise RunFailedError(f"ended before the point:\n{place.run.tail()}")
+            raise PointMissedError(f"ended before the point:\n{place.run.tail()}")
 
     return wait
 
@@ -373,8 +369,16 @@ def pool(last: int) -> Step:
 # Ends
 
 
-WHOLE = Cell("", "", "", bare, ())._whole
-"""What most cells end with."""
+def whole(place: Place) -> str:
+    """The run ends, and is run again if it failed: the cluster is whole."""
+    try:
+        place.take()
+        took = "by itself"
+    except RunFailedError:
+        place.up()
+        took = "`up` again"
+    place.check()
+    return took
 
 
 def destroyed(place: Place) -> str:
@@ -398,7 +402,7 @@ def destroyed(place: Place) -> str:
 
 def three_members(place: Place) -> str:
     """The cluster is whole, and etcd has the members of the stack file."""
-    took = WHOLE(place)
+    took = whole(place)
     if (found := members()) != set(place.nodes):
         raise RunFailedError(f"etcd's members are {found}")
     return took
@@ -411,7 +415,7 @@ def without_state(place: Place) -> None:
 
 def one_by_one(place: Place) -> str:
     """The cluster is whole, and no two control planes were joining at the same time."""
-    took = WHOLE(place)
+    took = whole(place)
     spans = sorted(_spans(name) for name in THREE)
     for (_, end), (begin, _) in itertools.pairwise(spans):
         if begin < end:

@@ -17,7 +17,7 @@ from tests.trust import cells as c
 from tests.trust.cells import Cell
 from tests.trust.place import THREE, Place, place
 from tests.trust.record import Record, write_table
-from tests.trust.runs import ENGINES, best
+from tests.trust.runs import ENGINES, PointMissedError, best
 
 PAGE = site.ROOT / "docs" / "faults.md"
 RECORD = site.CACHE / "trust" / "faults.jsonl"
@@ -67,7 +67,7 @@ def reboots() -> Iterator[Cell]:
     ):
         running = c.until(c.phase(machine, phase))
         yield Cell("F2", point, f"power cut of {machine} during {phase}",
-                   start, [c.up, running, c.pause(2), c.power_cut(machine)])  # fmt: skip
+                   start, [c.up, running, c.pause(2), c.power_cut(machine), c.ended])  # fmt: skip
 
 
 def killed_programs() -> Iterator[Cell]:
@@ -87,7 +87,7 @@ def halves() -> Iterator[Cell]:
         (EARLY, "/etc/kubernetes/pki/ca.crt"),
         (MIDDLE, "/var/lib/etcd/member"),
     ):
-        steps = [c.up, c.until(c.there("cp1", path)), c.phase_killed("cp1", JOINING)]
+        steps = [c.up, c.until(c.there("cp1", path)), c.phase_killed("cp1", JOINING), c.ended]
         yield Cell("F4", point, f"kubeadm init killed once {path} is there", c.bare, steps)
     yield Cell("F4", LATE, "the engine's state lost: the healthy cluster is adopted",
                c.living, [c.without_state, c.up])  # fmt: skip
@@ -110,7 +110,7 @@ def tokens() -> Iterator[Cell]:
                c.new_worker, [*joining, expired])  # fmt: skip
     used = c.until(c.there("w2", "/var/lib/kubelet/config.yaml"))
     yield Cell("F5", LATE, "join killed when its token was used: another one is minted",
-               c.new_worker, [*joining, used, c.phase_killed("w2", "join")])  # fmt: skip
+               c.new_worker, [*joining, used, c.phase_killed("w2", "join"), c.ended])  # fmt: skip
 
 
 def control_planes_at_once() -> Iterator[Cell]:
@@ -236,6 +236,44 @@ def outages() -> Iterator[Cell]:
                c.bare, [c.up, reading, c.server_away("files"), c.server_away("registry"), *away])  # fmt: skip
 
 
+# Many in one life: the recovery from one is where the next begins
+
+LIVES = {
+    "cluster": (
+        "F9:early F8:early F7:early F3:early F4:early F4:middle F2:middle F1:middle F3:middle F12:early "
+        "F12:middle F3:late F13:early"
+    ),
+    "worker": "F7:middle F1:early F2:early F8:middle F5:late F1:late F2:late",
+}
+
+
+def lived(name: str, where: Place, record: Record) -> bool:
+    """Try the cells of a life one into the other; what they come to counts for all of them."""
+    known = {cell.key: cell for cell in cells()}
+    keys = LIVES[name].split()
+    met: list[str] = []
+    try:
+        known[keys[0]].start(where)
+        for key in keys:
+            try:
+                known[key].met(where)
+            except PointMissedError:  # the fault before ended the run only now
+                known[key].met(where)
+            met.append(key)
+            print(f"{key:<12} met", flush=True)
+        began = time.monotonic()
+        took = c.whole(where)
+        entry = {"well": True, "seconds": round(time.monotonic() - began)}
+    except Exception as error:  # whatever it is: the next life begins anew
+        where.forget()
+        entry, took = {"well": False, "seconds": 0}, f"{type(error).__name__}: {error}"
+        print(took, flush=True)
+    for key in keys if entry["well"] else keys[len(met) : len(met) + 1]:
+        note = f"{took}, in one life with {len(keys) - 1} others" if entry["well"] else took
+        record.add(f"{where.engine} {key}", **entry, took=note)
+    return bool(entry["well"])
+
+
 # The command
 
 
@@ -250,11 +288,15 @@ def wanted(only: Sequence[str], record: Record, engine: str) -> list[Cell]:
     return sorted(found, key=lambda cell: starts.index(cell.start) if cell.start in starts else 9)
 
 
-def run(doomed: Sequence[Cell], engine: str, record: Record, minutes: float) -> bool:
-    """Try cells until the time is over; tells whether all that were tried ended well."""
+def run(
+    lives: Sequence[str], doomed: Sequence[Cell], engine: str, record: Record, minutes: float
+) -> bool:
+    """Try lives, and cells until the time is over; tells whether all that were tried ended well."""
     end = time.monotonic() + minutes * 60
     well = True
     with place(engine) as where:
+        for name in lives:
+            well &= lived(name, where, record)
         for cell in doomed:
             if time.monotonic() > end:
                 break
@@ -298,14 +340,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.trust.faults")
     parser.add_argument("--engine", choices=sorted(ENGINES), default=best())
     parser.add_argument("--only", default="", help="faults or FAULT:POINT, with commas between")
+    parser.add_argument("--lives", default="", help=f"of {', '.join(LIVES)}: many faults in one")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing after these")
     parser.add_argument("--record", type=Path, default=RECORD)
     parser.add_argument("--write", action="store_true", help="only write the page")
     told = parser.parse_args()
     record = Record(told.record)
-    only = [word for word in told.only.split(",") if word]
-    doomed = [] if told.write else wanted(only, record, told.engine)
-    well = run(doomed, told.engine, record, told.minutes) if doomed else True
+    only, lives = ([word for word in text.split(",") if word] for text in (told.only, told.lives))
+    doomed = [] if told.write or (lives and not only) else wanted(only, record, told.engine)
+    well = not (lives or doomed) or run(lives, doomed, told.engine, record, told.minutes)
     write_page(record)
     return 0 if well else 1
 

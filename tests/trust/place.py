@@ -88,8 +88,8 @@ class Place:
 
     def file(self) -> Path:
         """Write the stack's file."""
-        own = {"clusterName": STACK, "nodes": self.nodes, **self.changes}
-        return stacks.write(STACK, stacks.of_site(hosts=True) | own)
+        own = {"clusterName": STACK, "nodes": self.nodes, "sshTimeoutSeconds": 30}
+        return stacks.write(STACK, stacks.of_site(hosts=True) | own | self.changes)
 
     def begin(self, verb: str = "up") -> Run:
         """Begin a run."""

@@ -38,6 +38,10 @@ class RunFailedError(RuntimeError):
     """The run ended otherwise than it should have; the text has its last lines."""
 
 
+class PointMissedError(RunFailedError):
+    """The run ended before the point that was waited for."""
+
+
 class Run:
     """A run that is under way, or has ended.
 
@@ -125,9 +129,9 @@ class Run:
         return "\n".join(self.lines[-15:])
 
     @property
-    def text(self) -> str:
-        """All that it said."""
-        return "\n".join(self.lines)
+    def said(self) -> str:
+        """All that it said, and its error if it ended in one."""
+        return "\n".join([*self.lines, self._answer.replace("\\n", "\n")])
 
 
 def _below(pid: int) -> Iterator[int]:
