@@ -18,6 +18,7 @@ from cluster.network.metallb import load_balancing
 from cluster.network.policies import network_policies
 from cluster.nodes import Nodes
 from cluster.nodes.labels import NodeLabels
+from cluster.nodes.updates import OsUpdates
 from cluster.workload import HelloWorld
 
 root = Path(__file__).parent
@@ -31,6 +32,7 @@ nodes = Nodes("nodes", stack.settings, machines, root, stack.recovery_key)
 etcd_backup("backup", stack, nodes)
 access = ApiAccess("access", stack.settings, nodes)
 NodeLabels("labels", stack.settings, access, nodes)
+OsUpdates("os-updates", stack.settings, nodes, access)
 
 Flannel("flannel", stack.settings, access)
 network_policies("network-policies", stack.settings, access)

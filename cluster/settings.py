@@ -14,6 +14,7 @@ import json
 import math
 import os
 import re
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -26,7 +27,7 @@ from ipaddress import (
     summarize_address_range,
 )
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
@@ -257,6 +258,23 @@ def _schedule(value: Any) -> str:
     return value
 
 
+def _time_of_day(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", value):
+        _wrong("a time of day from 00:00 to 23:59", 'write it with quotes, like "02:00"')
+    return value
+
+
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*")
+
+
+def _time_zone(value: Any) -> str:
+    """Of the form of a name; a name that exists, where this machine knows any."""
+    known = zoneinfo.available_timezones() | {"UTC"}
+    if not _ZONE.fullmatch(str(value)) or (len(known) > 1 and value not in known):
+        _wrong("a time zone of the IANA database, like Europe/Berlin", "correct it, or write UTC")
+    return str(value)
+
+
 def _recipient(value: Any) -> str:
     if not age_keys.is_public(str(value)):
         _wrong(
@@ -300,6 +318,9 @@ def _of_form(pattern: str, expected: str, remedy: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+TimeOfDay = Annotated[str, BeforeValidator(_time_of_day)]
+TimeZone = Annotated[str, BeforeValidator(_time_zone)]
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Schedule = Annotated[str, BeforeValidator(_schedule)]
 AgePublicKey = Annotated[str, BeforeValidator(_recipient)]
 BackupFolder = Annotated[str, BeforeValidator(_backup_folder)]
@@ -518,6 +539,31 @@ class BackupSettings(_Section):
     s3: S3Settings | None = None
 
 
+class RebootSettings(_Section):
+    """When nodes may reboot after updates that need it, one at a time."""
+
+    enabled: bool = True
+    days: Annotated[list[Day], Field(min_length=1)] = list(get_args(Day))
+    start: TimeOfDay = "02:00"
+    end: TimeOfDay = "05:00"
+    """No reboot begins later; before ``start`` it means the next day."""
+    time_zone: TimeZone = "UTC"
+    check_seconds: Annotated[int, Field(ge=10, le=3600)] = 300
+    """How often a node looks whether it is to reboot, and its turn."""
+
+
+class OsUpdateSettings(_Section):
+    """Updates of the hosts' own systems, which bring neither Kubernetes nor containerd."""
+
+    enabled: bool = True
+    reboots: RebootSettings = RebootSettings()
+
+    @property
+    def reboot(self) -> bool:
+        """Whether nodes are rebooted; without updates nothing asks for it."""
+        return self.enabled and self.reboots.enabled
+
+
 class Settings(_Section):
     """All settings of a stack; the keys are described in ``Pulumi.yaml``."""
 
@@ -554,6 +600,7 @@ class Settings(_Section):
     drain_timeout_seconds: Annotated[int, Field(ge=10, le=3600)]
     certificate_renewal: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{0,64}$")]
     workers_at_once: Annotated[int, Field(ge=0, le=100)]
+    os_updates: OsUpdateSettings
     pre_pull_images: bool
     remove_packages: bool
     kubelet: dict[str, Any]

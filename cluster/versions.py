@@ -35,6 +35,9 @@ HELLO_IMAGE: Final = "us-docker.pkg.dev/google-samples/containers/gke/hello-app:
 NGINX_INGRESS_IMAGE: Final = "docker.io/nginx/nginx-ingress:5.5.4"
 """What the default chart runs; fetched ahead, so a start is not held up by the pull."""
 
+KURED_IMAGE: Final = "ghcr.io/kubereboot/kured:1.23.0"
+"""Reboots nodes; speaks to every Kubernetes here by APIs that have been stable since 1.22."""
+
 HCLOUD_CCM: Final = "1.35.0"
 HCLOUD_CSI: Final = "2.22.1"
 """Charts of Hetzner's cloud controller manager and CSI driver; their images carry the same versions."""

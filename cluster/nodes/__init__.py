@@ -45,6 +45,7 @@ class Nodes(pulumi.ComponentResource):
         keys: secrets of the cluster, and its anchor: what lives in the cluster is deleted with it.
         joined: what made each node a member, by its name, control planes among them.
         control_plane: the first of these that is a control plane: from then on the API answers.
+        hosts: all hosts, by their nodes' names.
         control_hosts: the control planes' hosts, in the stack file's order.
         access: the kubeconfig, as a secret JSON object.
         recovery: where the cluster is to be made from a snapshot, a word for phases that have to run again
@@ -66,10 +67,10 @@ class Nodes(pulumi.ComponentResource):
         self._snapshot = snapshot_digest(settings, root)
         self.recovery = {"RECOVERY": self._snapshot[:12]} if self._snapshot else {}
         self.keys = ClusterKeys("cluster", pulumi.ResourceOptions(parent=self))
-        self._hosts = {n: self._host(m) for n, m in machines.items()}
+        self.hosts = {n: self._host(m) for n, m in machines.items()}
         self._files = {n: host_files(settings, n, root) for n in machines}
         self._prepared = {n: self._prepare(n) for n in machines}
-        self.control_hosts = [self._hosts[n] for n in settings.control_planes]
+        self.control_hosts = [self.hosts[n] for n in settings.control_planes]
         self.joined: dict[str, remote.Command] = {}
         self._upgraded: dict[str, remote.Command] = {}
         self._join_all()
@@ -101,7 +102,7 @@ class Nodes(pulumi.ComponentResource):
         )
 
     def _prepare(self, name: str) -> remote.Command:
-        host = self._hosts[name]
+        host = self.hosts[name]
         return host.run(
             "prepare",
             prepare_values(self._settings, host.machine.role),
@@ -123,7 +124,7 @@ class Nodes(pulumi.ComponentResource):
             self.joined[name] = self._join(name, "join", [self.control_plane])
 
     def _join(self, name: str, phase: str, after: Sequence[pulumi.Resource]) -> remote.Command:
-        host, files = self._hosts[name], self._files[name]
+        host, files = self.hosts[name], self._files[name]
         provider_id = host.machine.provider_id
         values: dict[str, pulumi.Input[str]] = {
             "CLUSTER": self._settings.cluster_name,
@@ -221,7 +222,7 @@ class Nodes(pulumi.ComponentResource):
             chains[place] = [self._upgrade(name, chains[place])]
 
     def _upgrade(self, name: str, after: Sequence[pulumi.Resource]) -> remote.Command:
-        host, settings = self._hosts[name], self._settings
+        host, settings = self.hosts[name], self._settings
         self._upgraded[name] = host.run(
             "upgrade",
             {

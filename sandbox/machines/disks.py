@@ -32,10 +32,10 @@ _IDENTITY: Final = Path(__file__).parent / "identity"
 
 # Units that mean nothing on a machine without a kernel and hardware of its own.
 _MASKED: Final = (
-    "apt-daily.timer apt-daily-upgrade.timer console-getty.service dpkg-db-backup.timer"
-    " e2scrub_all.timer e2scrub_reap.service fstrim.timer getty.target sys-kernel-debug.mount"
-    " sys-kernel-tracing.mount systemd-pstore.service systemd-udev-trigger.service"
-    " systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket"
+    "console-getty.service dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer"
+    " getty.target sys-kernel-debug.mount sys-kernel-tracing.mount systemd-pstore.service"
+    " systemd-udev-trigger.service systemd-udevd.service systemd-udevd-control.socket"
+    " systemd-udevd-kernel.socket"
 )
 
 # Kernel modules that machines may ask for. This host loads what it has; to the machines all are

@@ -39,6 +39,7 @@ HOST_PREPARATION: Final = (
     "procps",
     "socat",
     "systemd-timesyncd",
+    "unattended-upgrades",
     "util-linux",
 )
 """Debian packages that preparing a host may ask for; the repository has all they depend on."""
@@ -93,7 +94,8 @@ class Part:
 def all_parts(kubernetes: str) -> list[Part]:
     """Every part, in the order in which a cluster asks for them."""
     kube = builds.kubernetes(kubernetes)
-    ingress, hello = (builds.local(builds.HERE / name) for name in ("ingress/controller", "hello"))
+    own = ("ingress/controller", "hello", "kured")
+    ingress, hello, kured = (builds.local(builds.HERE / name) for name in own)
     flannel = (builds.FLANNEL, builds.FLANNEL_CNI)
     return [
         Part(
@@ -110,6 +112,7 @@ def all_parts(kubernetes: str) -> list[Part]:
         Part("MetalLB", (builds.METALLB,), images=_metallb_images),
         Part("ingress", (ingress,), images=lambda: [_ingress_image(ingress)]),
         Part("hello", (hello,), images=lambda: [_hello_image(hello)]),
+        Part("kured", (kured,), images=lambda: [_kured_image(kured)]),
         Part("crictl", (builds.CRICTL,), packages=lambda: [_crictl()]),
     ]
 
@@ -343,4 +346,12 @@ def _ingress_image(build: Build) -> Image:
 def _hello_image(build: Build) -> Image:
     return _static(
         strip_host(versions.HELLO_IMAGE), "hello-app", build.command("hello"), user=_NONROOT
+    )
+
+
+def _kured_image(build: Build) -> Image:
+    """A stand-in: the real one's module is not to be had."""
+    nsenter = File("usr/bin/nsenter", debian.command("busybox-static", "bin/busybox"))
+    return _static(
+        strip_host(versions.KURED_IMAGE), "usr/bin/kured", build.command("kured"), nsenter
     )

@@ -116,6 +116,13 @@ def members() -> set[str]:
     return set(listed.split())
 
 
+def serves(control_plane: str) -> bool:
+    """Whether its own API server is well; that a Node is Ready may be old news."""
+    place = f"https://{ha.NODES[control_plane]['address']}:6443"
+    ask = f"kubectl --kubeconfig=/etc/kubernetes/admin.conf --server={place} get --raw=/readyz"
+    return on(control_plane, ask, check=False) == "ok"
+
+
 def is_up(stack: Site) -> None:
     """All nodes are there, behind one address, and the page answers."""
     assert sorted(nodes()) == sorted(ha.NODES)

@@ -11,7 +11,7 @@ import pytest
 
 from sandbox import ha, machines
 from tests.live.cluster import eventually, on, ready
-from tests.live.ha_site import ENGINES, Site, ha_site, is_up, lose_founder, members, nodes
+from tests.live.ha_site import ENGINES, Site, ha_site, is_up, lose_founder, members, nodes, serves
 
 VIRTUAL = ha.VIRTUAL_ADDRESS
 
@@ -40,7 +40,7 @@ def test_a_worker_comes_while_that_control_plane_is_off(stack: Site) -> None:
         assert "w3" in nodes()
         assert ready(nodes()["w3"])
     machines.power_on("cp1")
-    assert eventually(lambda: ready(nodes()["cp1"]), 120)
+    assert eventually(lambda: serves("cp1") and ready(nodes()["cp1"]), 300)
     stack.up(more)
     assert ready(nodes()["w3"])
     assert stack.preview(more) == {} if stack.real else True

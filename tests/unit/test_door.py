@@ -308,7 +308,7 @@ def test_mint_takes_away_the_node_of_a_machine_that_is_gone(control_plane: Host)
     kubelet(control_plane, answers=False, address="10.0.0.21")
     done = ask(control_plane, MINT)
     assert done.stdout.split()[0] == TOKEN
-    assert changes(control_plane) == ["delete node w1 --timeout=60s"]
+    assert changes(control_plane) == ["delete node w1 --ignore-not-found --timeout=60s"]
     kinds = [call.split()[0] for call in control_plane.calls]
     deleted = next(n for n, call in enumerate(control_plane.calls) if "delete node" in call)
     assert kinds.index("kubeadm") > deleted, "a token is for the free name"
@@ -332,7 +332,7 @@ def test_mint_looks_at_the_real_port(control_plane: Host) -> None:
     """Without a pretended ``timeout``: nobody listens at a port of this machine's own network 127/8."""
     control_plane.write("/etc/node-address", "127.9.8.7")
     ask(control_plane, MINT)
-    assert changes(control_plane) == ["delete node w1 --timeout=60s"]
+    assert changes(control_plane) == ["delete node w1 --ignore-not-found --timeout=60s"]
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -343,7 +343,7 @@ def test_a_dead_control_planes_etcd_member_goes_before_its_name_is_used_again(
     kubelet(control_plane, answers=False, address="10.0.0.13" if there else "")
     done = ask(control_plane, "mint cp3 10.0.0.13 1.36.4", "control-plane")
     assert done.returncode == 0, done.stderr
-    nodes = ["delete node cp3 --timeout=60s"] if there else []
+    nodes = ["delete node cp3 --ignore-not-found --timeout=60s"] if there else []
     assert changes(control_plane) == ["member remove c3", *nodes]
 
 

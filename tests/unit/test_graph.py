@@ -280,6 +280,7 @@ def test_commands_are_lines_of_data(ha: Graph) -> None:
                 f"{name}-prepare": f"{prepare} ROLE={role}",
                 f"{name}-join": join if role == "worker" else f"{join} SCHEDULABLE=false",
                 f"{name}-upgrade": f"{upgrade} NODE={name} ROLE={role} DRAIN_SECONDS=300",
+                f"{name}-updates": f"{RUN} updates AUTOMATIC=true",
             }
     assert creates(ha) == wanted
 
@@ -622,7 +623,7 @@ def inputs_of_all(graph: Graph) -> dict[str, Any]:
         (
             {"drainTimeoutSeconds": 60},
             {f"{name}-upgrade" for name in ("cp1", "w1", "w2")}
-            | {"w1-membership", "w2-membership"},
+            | {"w1-membership", "w2-membership", "kured-daemonset"},
         ),
         (
             {"loadBalancerPools": ["10.0.0.100-10.0.0.110"]},
@@ -653,7 +654,7 @@ def test_a_worker_comes_and_goes_without_a_change_anywhere_else(
     three = {**site, **more_workers(1)}
     less = inputs_of_all(run_program(three, outputs=answers))
     more = inputs_of_all(run_program({**three, **more_workers(2)}, outputs=answers))
-    phases = ("end", "scripts", "prepare", "join", "upgrade", "membership")
+    phases = ("end", "scripts", "prepare", "join", "upgrade", "membership", "updates")
     assert more.keys() - less.keys() == {"w4", *(f"w4-{phase}" for phase in phases)}
     assert {name: more[name] for name in less} == less
     fewer = inputs_of_all(run_program({**three, "nodes.w1": REMOVED}, outputs=answers))

@@ -43,6 +43,39 @@ node_address() { # NODE: nothing where there is no such Node
     --output=jsonpath='{.status.addresses[?(@.type=="InternalIP")].address}'
 }
 
+# kured's lock is an annotation of its DaemonSet, with the name of the node that is rebooted (its pkg/daemonsetlock).
+REBOOT_LOCK=weave.works/kured-node-lock
+NOT_A_NODE="(own-kubernetes)"
+
+reboot_lock() { # prints "VERSION LOCK", the DaemonSet's version first; nothing where there is no kured
+  kube get daemonset kured --namespace=kured --ignore-not-found \
+    --output=jsonpath="{.metadata.resourceVersion} {.metadata.annotations.${REBOOT_LOCK//./\\.}}"
+}
+
+set_reboot_lock() { # "LOCK", or nothing [FLAG...]
+  local value=${1:+=$1}
+  shift
+  kube annotate daemonset kured --namespace=kured --overwrite "$@" "$REBOOT_LOCK${value:--}" >&2
+}
+
+# hold_reboots SECONDS: takes the lock for that long; fails while a node is rebooted. It is taken in no node's name,
+# so that no kured gives it back, and runs out by itself: several of ours may have it at the same time.
+hold_reboots() {
+  local found version lock
+  found=$(reboot_lock) || return 1
+  [[ -n $found ]] || return 0
+  read -r version lock <<<"$found"
+  [[ -z $lock || $lock == *"\"$NOT_A_NODE\""* ]] || return 1
+  lock="{\"nodeID\":\"$NOT_A_NODE\",\"metadata\":{},\"created\":\"$(date --utc +%FT%TZ)\",\"TTL\":${1}000000000}"
+  set_reboot_lock "$lock" --resource-version="$version"
+}
+
+# A Node that went down for a reboot and never came back has the lock for ever.
+delete_node() { # NODE
+  kube delete node "$1" --ignore-not-found --timeout=60s >&2
+  [[ $(reboot_lock) != *"\"nodeID\":\"$1\""* ]] || set_reboot_lock ""
+}
+
 # forget_dead_strangers WANTED: control planes that the stack file has no more (WANTED: the names it has, with
 # commas) and that are dead. Where one is, kubeadm lets no other join: it wants every member to be well.
 forget_dead_strangers() {
@@ -55,17 +88,20 @@ forget_dead_strangers() {
     ! etcdctl_at "$address" endpoint health >/dev/null 2>&1 || continue
     say "control plane $name ($address) is not wanted any more and dead: its etcd member and Node go"
     etcdctl_here member remove "$id" >&2 || return 1
-    [[ $name == - ]] || kube delete node "$name" --ignore-not-found --timeout=60s >&2
+    [[ $name == - ]] || delete_node "$name"
   done <<<"$list"
 }
 
-# drain_node NODE SECONDS [FLAG...]: its pods go as their disruption budgets allow. Of a node that is not
-# Ready nobody would end the pods: Kubernetes itself replaces them.
+# drain_node NODE SECONDS [FLAG...]: its pods go as their disruption budgets allow, while kured reboots none. Of a
+# node that is not Ready nobody would end the pods: Kubernetes itself replaces them.
 drain_node() {
   local node=$1 bound=$2 ready
   shift 2
-  kube cordon "$node" >&2 || return 1
   ready=$(kube get node "$node" --output=jsonpath='{.status.conditions[?(@.type=="Ready")].status}') || return 1
+  if [[ $ready == True ]]; then
+    wait_for 900 "the end of a reboot by kured: $(reboot_lock)" hold_reboots "$((bound + 1800))" || return 1
+  fi
+  kube cordon "$node" >&2 || return 1
   [[ $ready == True ]] || { say "node $node is not Ready: nothing is drained there"; return 0; }
   kubectl_here drain "$node" --ignore-daemonsets --delete-emptydir-data --timeout="${bound}s" "$@" >&2
 }

@@ -34,7 +34,7 @@ forget_dead_node() { # NODE ADDRESS
   before=$(node_address "$1")
   [[ -z $before ]] || ! timeout 3 bash -c "</dev/tcp/$before/10250" 2>/dev/null || return 0
   [[ $role != control-plane ]] || forget_member "$1" "$2"
-  [[ -z $before ]] || kube delete node "$1" --timeout=60s >&2
+  [[ -z $before ]] || delete_node "$1"
 }
 
 mint() { # NODE ADDRESS VERSION

@@ -10,6 +10,7 @@ export APPLIED=$STATE/settings               # digest of the settings for kubele
 export RUNTIME=/run/own-kubernetes           # secrets and results in flight: memory only, root only
 export ADMITTED_AS=own-kubernetes-door       # the comment of our lines in authorized_keys
 export ADMIN=/etc/kubernetes/admin.conf
+export UPDATES=/etc/apt/apt.conf.d/90own-kubernetes # of the host's own system (updates.sh)
 export KUBECACHEDIR=$RUNTIME/kubectl         # nothing of ours in a home
 export NOT_WELL=75   # exit status: this control plane is not well, another one is to be asked
 export NO_CLUSTER=76 # exit status: this host is a member of no cluster

@@ -24,4 +24,4 @@ fi
 step "etcd member $NODE" forget_member "$NODE" "${address:-none}" ||
   fail "etcd does not let the member of $NODE go" "a majority of members that are well without it" \
     "bring the other control planes back first, then run 'pulumi up' again"
-step "Node $NODE" kube delete node "$NODE" --ignore-not-found --timeout=60s
+step "Node $NODE" delete_node "$NODE"

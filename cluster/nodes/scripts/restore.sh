@@ -49,7 +49,7 @@ remove_files() {
     [[ -e $list ]] || continue
     while read -r path _; do rm -f "$path"; done <"$list"
   done
-  rm -f /etc/crictl.yaml /etc/keepalived/keepalived.conf
+  rm -f /etc/crictl.yaml /etc/keepalived/keepalived.conf "$UPDATES"
   rmdir --ignore-fail-on-non-empty /etc/apt/keyrings /etc/keepalived 2>/dev/null || true
 }
 
