@@ -564,6 +564,17 @@ class OsUpdateSettings(_Section):
         return self.enabled and self.reboots.enabled
 
 
+class AuditLogSettings(_Section):
+    """Who did what, as each API server writes it to its own disk."""
+
+    enabled: bool = True
+    max_age_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    max_files: Annotated[int, Field(ge=1, le=1000)] = 10
+    """How many that are full are kept beside the one that is written to."""
+    max_size_mib: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """When a file is full."""
+
+
 class Settings(_Section):
     """All settings of a stack; the keys are described in ``Pulumi.yaml``."""
 
@@ -599,6 +610,9 @@ class Settings(_Section):
     even_control_planes: bool
     drain_timeout_seconds: Annotated[int, Field(ge=10, le=3600)]
     certificate_renewal: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{0,64}$")]
+    pod_security: Literal["privileged", "baseline", "restricted"]
+    audit_log: AuditLogSettings
+    encryption_rotation: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")]
     workers_at_once: Annotated[int, Field(ge=0, le=100)]
     os_updates: OsUpdateSettings
     pre_pull_images: bool

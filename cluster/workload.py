@@ -13,6 +13,7 @@ import pulumi_kubernetes as k8s
 
 from cluster.access import ApiAccess
 from cluster.ingress.nginx import CLASS, NginxIngress
+from cluster.nodes.hardening import namespace_labels
 from cluster.settings import Settings
 
 NAMESPACE = "hello-world"
@@ -57,10 +58,7 @@ class HelloWorld(pulumi.ComponentResource):
         super().__init__("own-kubernetes:workload:HelloWorld", name, None, opts)
         namespace = k8s.core.v1.Namespace(
             f"{name}-namespace",
-            metadata={
-                "name": NAMESPACE,
-                "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
-            },
+            metadata={"name": NAMESPACE, "labels": namespace_labels("restricted")},
             opts=access.options(self),
         )
         metadata: Any = {"name": "hello-world", "namespace": NAMESPACE, "labels": LABELS}

@@ -30,6 +30,7 @@ import pulumi_kubernetes as k8s
 from cluster.access import ApiAccess
 from cluster.charts import chart_source
 from cluster.mending import mended
+from cluster.nodes.hardening import namespace_labels
 from cluster.settings import Settings
 
 NAMESPACE = "nginx-ingress"
@@ -84,7 +85,10 @@ class NginxIngress(pulumi.ComponentResource):
         super().__init__("own-kubernetes:ingress:NginxIngress", name, None, opts)
         self.address = address
         namespace = k8s.core.v1.Namespace(
-            f"{name}-namespace", metadata={"name": NAMESPACE}, opts=access.options(self)
+            f"{name}-namespace",
+            # It adds a capability, to take ports below 1024: no more than this level allows.
+            metadata={"name": NAMESPACE, "labels": namespace_labels("baseline")},
+            opts=access.options(self),
         )
         self.release = k8s.helm.v3.Release(
             f"{name}-release",

@@ -14,6 +14,7 @@ import pulumi_kubernetes as k8s
 
 from cluster import versions
 from cluster.access import ApiAccess
+from cluster.nodes.hardening import namespace_labels
 from cluster.settings import Settings
 
 NAMESPACE = "kube-flannel"
@@ -58,7 +59,7 @@ class Flannel(pulumi.ComponentResource):
             metadata={
                 "name": NAMESPACE,
                 # It runs on the host's network and with rights that only this level has.
-                "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
+                "labels": namespace_labels("privileged"),
             },
             opts=self._options,
         )

@@ -22,6 +22,7 @@ from cluster.access import ApiAccess
 from cluster.charts import chart_source
 from cluster.mending import mended
 from cluster.nodes import Nodes
+from cluster.nodes.hardening import namespace_labels
 from cluster.settings import Settings
 
 NAMESPACE = "metallb-system"
@@ -81,7 +82,7 @@ class MetalLB(pulumi.ComponentResource):
             metadata={
                 "name": NAMESPACE,
                 # The speaker answers ARP on the host's network.
-                "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
+                "labels": namespace_labels("privileged"),
             },
             opts=access.options(self),
         )

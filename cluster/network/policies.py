@@ -13,6 +13,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from cluster.access import ApiAccess
+from cluster.nodes.hardening import namespace_labels
 from cluster.settings import Settings
 
 NAME = "kube-router"
@@ -52,7 +53,7 @@ class NetworkPolicies(pulumi.ComponentResource):
             metadata={
                 "name": NAME,
                 # It runs on the host's network and with rights that only this level has.
-                "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
+                "labels": namespace_labels("privileged"),
             },
             opts=self._options,
         )

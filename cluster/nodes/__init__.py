@@ -75,6 +75,7 @@ class Nodes(pulumi.ComponentResource):
         self._upgraded: dict[str, remote.Command] = {}
         self._join_all()
         self._upgrade_all()
+        self._encrypt()
         self.access = self._read_access()
         self.register_outputs({})
 
@@ -231,13 +232,28 @@ class Nodes(pulumi.ComponentResource):
                 "NODE": name,
                 "ROLE": host.machine.role,
                 "DRAIN_SECONDS": str(settings.drain_timeout_seconds),
-                "SETTINGS": settings_digest(settings),
+                "SETTINGS": settings_digest(settings, host.machine.role),
                 **self._renewal(),
             },
             stdin=self._peers(host.machine.role),
             after=[self.joined[name], *after],
         )
         return self._upgraded[name]
+
+    def _encrypt(self) -> None:
+        """One key for the Secrets in etcd, on all control planes: none may write with one that another lacks.
+
+        So this is not each one's own affair but comes after all of them, and one of them leads.
+        """
+        word = self._settings.encryption_rotation
+        host = self.control_host
+        host.run(
+            "encryption",
+            {"NODE": host.machine.name, **({"ROTATION": word} if word else {})},
+            name="cluster-encryption",
+            stdin=self._peers("control-plane"),
+            after=[self._upgraded[name] for name in self._settings.control_planes],
+        )
 
     def _renewal(self) -> dict[str, str]:
         word = self._settings.certificate_renewal

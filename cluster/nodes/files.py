@@ -15,7 +15,7 @@ from typing import Any
 import tomli_w
 
 from cluster import versions
-from cluster.nodes import kubeadm
+from cluster.nodes import hardening, kubeadm
 from cluster.settings import API_PORT, Settings
 
 CONFIG = "/etc/own-kubernetes"
@@ -24,6 +24,13 @@ SYSCTLS = {
     "net.ipv4.ip_forward": 1,
     "net.bridge.bridge-nf-call-iptables": 1,
     "net.bridge.bridge-nf-call-ip6tables": 1,
+    # What a kubelet with protectKernelDefaults wants to find (pkg/kubelet/cm, setupKernelTunables).
+    "vm.overcommit_memory": 1,
+    "vm.panic_on_oom": 0,
+    "kernel.panic": 10,
+    "kernel.panic_on_oops": 1,
+    "kernel.keys.root_maxkeys": 1000000,
+    "kernel.keys.root_maxbytes": 25000000,
 }
 """kubernetes.io/docs/setup/production-environment/container-runtimes and Flannel's requirements."""
 
@@ -77,8 +84,9 @@ def host_files(settings: Settings, name: str, root: Path) -> dict[str, str]:
     files[f"{CONFIG}/discovery.yaml"] = kubeadm.discovery_config(settings)
     files[f"{CONFIG}/upgrade.yaml"] = kubeadm.upgrade_config(settings)
     if node.role == "control-plane":
+        files |= hardening.files(settings)
         files[f"{CONFIG}/init.yaml"] = kubeadm.init_config(settings, name)
-        files[f"{CONFIG}/settings"] = kubeadm.settings_digest(settings)
+        files[f"{CONFIG}/settings"] = kubeadm.settings_digest(settings, node.role)
         if settings.api_virtual_address:
             files[f"{CONFIG}/virtual-address"] = str(settings.api_virtual_address)
             files[f"{CONFIG}/keepalived.conf"] = keepalived_config(settings, name)

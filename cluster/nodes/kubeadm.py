@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from cluster.nodes import provider_ids
-from cluster.settings import API_PORT, NodeSettings, Settings
+from cluster.nodes import hardening, provider_ids
+from cluster.settings import API_PORT, NodeSettings, Role, Settings
 
 CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 KUBEADM = "kubeadm.k8s.io/v1beta4"
@@ -43,7 +43,10 @@ def init_config(settings: Settings, name: str) -> str:
             "serviceSubnet": str(settings.service_cidr),
         },
         # Each control plane's own address comes on top, by kubeadm, as it joins.
-        "apiServer": {"certSANs": [settings.endpoint.rpartition(":")[0]]},
+        **merged(
+            {"apiServer": {"certSANs": [settings.endpoint.rpartition(":")[0]]}},
+            hardening.control_plane(settings),
+        ),
     }
     return _documents(init, cluster, _kubelet(settings), _kube_proxy(settings))
 
@@ -87,7 +90,7 @@ def upgrade_config(settings: Settings) -> str:
 
 
 def discovery_config(settings: Settings) -> str:
-    """The kubeconfig by which a joining host knows its cluster; join.sh puts server and CA in."""
+    """The kubeconfig by which a joining host knows its cluster; peers.sh puts server, CA and token in."""
     name = settings.cluster_name
     kubeconfig = {
         "apiVersion": "v1",
@@ -95,7 +98,8 @@ def discovery_config(settings: Settings) -> str:
         "clusters": [
             {"name": name, "cluster": {"server": "@SERVER@", "certificate-authority-data": "@CA@"}}
         ],
-        "users": [{"name": "joining", "user": {}}],
+        # It asks for what anonymous users may read elsewhere, and goes on when that is forbidden.
+        "users": [{"name": "joining", "user": {"token": "@TOKEN@"}}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": "joining"}}],
         "current-context": name,
     }
@@ -159,13 +163,15 @@ def _kubelet(settings: Settings) -> dict[str, Any]:
         "cgroupDriver": "systemd",
         "serializeImagePulls": False,
         "maxParallelImagePulls": 4,
+        **hardening.KUBELET,
     }
     return merged(config, settings.kubelet)
 
 
-def settings_digest(settings: Settings) -> str:
-    """Of what holds for all kubelets and kube-proxies: another one reaches the live nodes, one by one."""
-    text = _documents(_kubelet(settings), _kube_proxy(settings))
+def settings_digest(settings: Settings, role: Role) -> str:
+    """Of what holds for all nodes of a role: another one reaches the live nodes, one by one."""
+    own = [hardening.control_plane(settings)] if role == "control-plane" else []
+    text = _documents(_kubelet(settings), _kube_proxy(settings), *own)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

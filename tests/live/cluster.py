@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import time
@@ -80,6 +81,31 @@ def in_pod(pod: Any, machine: str, command: str, *, check: bool = True) -> str:
     container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
     pid = f"$(crictl inspect --output go-template --template '{{{{.info.pid}}}}' {container})"
     return on(machine, f"nsenter --target {pid} --net {command}", check=check)
+
+
+def etcdctl(machine: str, words: str) -> str:
+    """What etcdctl says in a control plane's etcd."""
+    pki = "/etc/kubernetes/pki/etcd"
+    certificates = f"--cacert={pki}/ca.crt --cert={pki}/server.crt --key={pki}/server.key"
+    container = "$(crictl ps --name='^etcd$' --state=Running --quiet | head -n 1)"
+    return on(machine, f"crictl exec {container} etcdctl {certificates} {words}")
+
+
+def heads_of_secrets(machine: str) -> set[str]:
+    """How the Secrets begin that lie in etcd: cipher and key, or what stands there in clear."""
+    answer = json.loads(etcdctl(machine, "get --prefix /registry/secrets/ --write-out=json"))
+    values = [base64.b64decode(item["value"]) for item in answer["kvs"]]
+    return {b":".join(value.split(b":", 5)[:5]).decode(errors="replace") for value in values}
+
+
+def shows_logs(node: str) -> bool:
+    """Whether the API server gets a pod's logs from a node's kubelet, whose certificate it checks."""
+    pods = pods_by_node("kube-flannel")
+    words = ["--namespace=kube-flannel", "logs", pods[node]["metadata"]["name"], "--tail=1"]
+    return (
+        here([str(mirror.tool("kubectl")), f"--kubeconfig={site.KUBECONFIG}", *words]).returncode
+        == 0
+    )
 
 
 def port_open(run: Run, address: str, port: int) -> bool:

@@ -17,7 +17,7 @@ from sandbox import dev, ha, machines, mirror, site
 from sandbox.engine import Engine, EngineError
 from sandbox.engine.real import RealEngine
 from sandbox.engine.standin import StandinEngine
-from tests.live.cluster import eventually, keep_kubeconfig, kubectl, on, ready
+from tests.live.cluster import etcdctl, eventually, keep_kubeconfig, kubectl, on, ready
 
 ENGINES = ["stand-in", "real engine"]
 
@@ -105,14 +105,7 @@ def members() -> set[str]:
         # Of a machine that is gone a pod may look well for a while yet.
         if ready(pod) and pod["spec"]["nodeName"] in machines.running()
     )
-    certificates = "--cacert={0}/ca.crt --cert={0}/server.crt --key={0}/server.key".format(
-        "/etc/kubernetes/pki/etcd"
-    )
-    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-    listed = on(
-        pod["spec"]["nodeName"],
-        f"crictl exec {container} etcdctl {certificates} member list | cut -d, -f3",
-    )
+    listed = etcdctl(pod["spec"]["nodeName"], "member list | cut -d, -f3")
     return set(listed.split())
 
 

@@ -24,6 +24,7 @@ from tests.live.cluster import (
     FOUND,
     Run,
     eventually,
+    heads_of_secrets,
     here,
     in_pod,
     keep_kubeconfig,
@@ -31,7 +32,9 @@ from tests.live.cluster import (
     on,
     pods_by_node,
     ready,
+    shows_logs,
 )
+from tests.trust import cis
 from tests.trust.needles import Needles
 from tests.trust.secrets import Sight, all_secrets, searched, watched
 
@@ -193,6 +196,29 @@ def test_the_hosts_keys_can_do_nothing_else(stack: Stack) -> None:
         "cp1",
         "rm -f /root/key* /root/.ssh/known_hosts; sed -i '/ tried$/d' /root/.ssh/authorized_keys",
     )
+
+
+AUDIT_LOG = "/var/log/own-kubernetes/audit/audit.log"
+
+
+def test_secrets_are_encrypted_in_etcd_and_not_in_the_audit_log(stack: Stack) -> None:
+    kubectl("create", "secret", "generic", "told", "--from-literal=word=not-to-be-told")
+    assert heads_of_secrets("cp1") == {"k8s:enc:secretbox:v1:key"}
+    assert kubectl("get", "secret", "told")["data"]["word"] == "bm90LXRvLWJlLXRvbGQ="
+    assert on("cp1", f"grep -c secrets/told {AUDIT_LOG}") != "0"
+    for word in ("not-to-be-told", "bm90LXRvLWJlLXRvbGQ"):
+        assert on("cp1", f"grep -c {word} {AUDIT_LOG}", check=False) == "0"
+
+
+def test_what_kubelets_serve_is_signed_by_the_cluster(stack: Stack) -> None:
+    for name in NODES:
+        assert eventually(lambda name=name: shows_logs(name), 60), name  # type: ignore[misc]
+
+
+def test_the_cis_benchmark_fails_nowhere_without_a_reason(stack: Stack) -> None:
+    found = cis.look(["cp1"], NODES)
+    assert {f.id for f in found if f.verdict == "FAIL"} <= cis.REASONED_FAILURES
+    assert sum(f.verdict == "PASS" for f in found) > 90
 
 
 def running_state() -> dict[str, str]:

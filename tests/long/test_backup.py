@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sandbox import dev, ha, machines, site
-from tests.live.cluster import eventually, kubectl, on, ready
+from tests.live.cluster import eventually, heads_of_secrets, kubectl, on, ready
 from tests.live.ha_site import ENGINES, Site, ha_site, members, nodes
 from tests.s3 import S3
 
@@ -107,6 +107,7 @@ def test_all_control_planes_are_lost_and_the_cluster_comes_back(
     stack: Site, vault: Vault, tmp_path: Path
 ) -> None:
     kubectl("create", "configmap", "kept", "--from-literal=word=before-the-snapshot")
+    kubectl("create", "secret", "generic", "kept", "--from-literal=word=encrypted-in-etcd")
     on("cp3", f"systemctl start {UNIT}.service")
     kubectl("create", "configmap", "lost", "--from-literal=word=after-the-snapshot")
     snapshot = vault.fetched("cp3", tmp_path)
@@ -125,6 +126,10 @@ def test_all_control_planes_are_lost_and_the_cluster_comes_back(
         assert "delete" not in found
     stack.up(recovery)
     assert kubectl("get", "configmap", "kept")["data"] == {"word": "before-the-snapshot"}
+    assert kubectl("get", "secret", "kept")["data"] == {"word": "ZW5jcnlwdGVkLWluLWV0Y2Q="}
+    assert heads_of_secrets("cp3") == {"k8s:enc:secretbox:v1:key"}, (
+        "by the key that it brought along"
+    )
     names = {item["metadata"]["name"] for item in kubectl("get", "configmaps")["items"]}
     assert "lost" not in names
     after = {name: node["metadata"]["uid"] for name, node in nodes().items()}

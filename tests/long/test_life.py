@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox import ha, machines
-from tests.live.cluster import eventually, on, ready
+from tests.live.cluster import eventually, heads_of_secrets, kubectl, on, ready
 from tests.live.ha_site import ENGINES, Site, ha_site, is_up, lose_founder, members, nodes, serves
 
 VIRTUAL = ha.VIRTUAL_ADDRESS
+ROTATED = {"encryptionRotation": "2026"}
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -24,6 +25,25 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 def test_three_control_planes_and_two_workers_are_ready_behind_one_address(stack: Site) -> None:
     is_up(stack)
+
+
+def test_secrets_are_encrypted_with_another_key_on_every_control_plane(stack: Site) -> None:
+    kubectl("create", "secret", "generic", "kept", "--from-literal=word=rewritten")
+    assert heads_of_secrets("cp1") == {"k8s:enc:secretbox:v1:key"}
+    if stack.real:
+        assert stack.preview(ROTATED) == {"update": 1}
+    stack.up(ROTATED)
+    assert heads_of_secrets("cp1") == {"k8s:enc:secretbox:v1:key-2026"}
+    files = {on(name, "cat /etc/kubernetes/pki/encryption.yaml") for name in ("cp1", "cp2", "cp3")}
+    assert len(files) == 1
+    assert files.pop().count("name: ") == 1, "the old one is forgotten"
+    for name in ("cp1", "cp2", "cp3"):
+        server = f"https://{ha.NODES[name]['address']}:6443"
+        admin = f"kubectl --kubeconfig=/etc/kubernetes/admin.conf --server={server}"
+        word = on(name, f"{admin} get secret kept --output=jsonpath='{{.data.word}}'")
+        assert word == "cmV3cml0dGVu"
+    stack.up()
+    assert heads_of_secrets("cp1") == {"k8s:enc:secretbox:v1:key-2026"}, "it stays without the word"
 
 
 def test_the_api_answers_again_when_the_control_plane_that_made_it_loses_power(stack: Site) -> None:

@@ -18,11 +18,11 @@ from tests.unit.stacks import ROOT
 
 SCRIPTS = ROOT / "cluster" / "nodes" / "scripts"
 _PLACE = re.compile(
-    r"(?<![\w.}/\\-])/(?=(?:boot|etc|media|mnt|opt|proc|run|srv|sys|usr/local|var)\b)"
+    r"(?<![\w.}/\\-])/(?=(?:boot|etc|media|mnt|opt|proc|run|srv|sys|usr/local|usr/lib/systemd|var)\b)"
 )
 """The start of an absolute path that a script may name, but for commands and /dev/null."""
 _FOREIGN = re.compile(
-    r"(?<![\w.}/\\-])/(?:home|lib|root|tmp|dev(?!/null|/tcp/)|usr(?!/s?bin/|/local/))/"
+    r"(?<![\w.}/\\-])/(?:home|lib|root|tmp|dev(?!/null|/tcp/|/urandom)|usr(?!/s?bin/|/local/|/lib/systemd/))/"
 )
 """Of one that no script should name: it would be this machine's."""
 

@@ -515,12 +515,30 @@ def test_a_lost_cluster_is_made_from_the_snapshot(
     assert receive(new, snapshot).returncode == 0
     done = recover(new, age_key)
     assert done.returncode == 0, done.stderr
-    assert new.read("/etc/seen-keys").split() == sorted(f"./{name}" for name in KEYS)
+    assert new.read("/etc/seen-keys").split() == sorted(
+        f"./{name}" for name in (*KEYS, "encryption.yaml")
+    )
+    encryption = new.read("/etc/kubernetes/pki/encryption.yaml")
+    assert "secretbox" not in encryption, "nothing in a snapshot without a key is encrypted"
     assert new.read("/etc/seen-data") == ETCD_DATA.rstrip("\n")
     assert new.read("/etc/seen-folder").split() == ["member"], "etcd's folder has nothing else"
     assert new.read("/var/lib/own-kubernetes/stage") == "member\n"
     (init,) = [call for call in new.calls if call.startswith("kubeadm init --config")]
     assert init.endswith("--ignore-preflight-errors=DirAvailable--var-lib-etcd")
+
+
+def test_the_key_that_secrets_are_encrypted_with_comes_along(
+    member: Host, new: Host, age_key: tuple[str, str]
+) -> None:
+    """Else nobody could read what is in etcd's data."""
+    text = "  - secretbox: {keys: [{name: key, secret: QUJD}]}\n  - identity: {}\n"
+    member.write("/etc/kubernetes/pki/encryption.yaml", text)
+    back_up(member, values(age_key))
+    receive(new, snapshots(member)[0])
+    done = recover(new, age_key)
+    assert done.returncode == 0, done.stderr
+    assert new.read("/etc/kubernetes/pki/encryption.yaml") == text
+    assert new.read("/var/lib/own-kubernetes/encryption").splitlines()[1] == "identity"
 
 
 def test_etcd_becomes_a_cluster_of_this_member_only(

@@ -228,11 +228,12 @@ def test_the_door_answers_of_this_control_plane_and_no_other(control_plane: Host
 def test_a_control_plane_gets_the_clusters_keys_and_none_of_this_ones_own(
     control_plane: Host,
 ) -> None:
+    control_plane.write("/etc/kubernetes/pki/encryption.yaml", "identity: {}\n")
     done = ask(control_plane, "keys", "control-plane")
     assert done.returncode == 0, done.stderr
     with tarfile.open(fileobj=io.BytesIO(base64.b64decode(done.stdout))) as archive:
         names = archive.getnames()
-        assert sorted(names) == sorted(PKI)
+        assert sorted(names) == sorted([*PKI, "encryption.yaml"])
         for name in names:
             packed = archive.extractfile(name)
             assert packed is not None
@@ -580,6 +581,7 @@ def test_the_units_run_what_they_should(filtered: Host) -> None:
     assert "enable --quiet --now own-kubernetes-nodes.timer" in filtered.called("systemctl")
     service = filtered.read("/etc/systemd/system/own-kubernetes-nodes.service")
     assert f"ExecStart={filtered.scripts}/firewall.sh sync\n" in service
+    assert f"ExecStart={filtered.scripts}/serving.sh\n" in service
     unit = (SCRIPTS / "own-kubernetes-firewall.service").read_text()
     assert "ExecStart=/usr/local/lib/own-kubernetes/firewall.sh load\n" in unit
 

@@ -58,7 +58,8 @@ def test_roles_get_what_they_need_and_no_more(tmp_path: Path) -> None:
         f"{ETC}/discovery.yaml",
         f"{ETC}/upgrade.yaml",
     }
-    own = {f"{ETC}/firewall.nft", f"{ETC}/init.yaml", f"{ETC}/settings"}
+    read = {f"{ETC}/apiserver/{name}.yaml" for name in ("admission", "audit", "authentication")}
+    own = {f"{ETC}/firewall.nft", f"{ETC}/init.yaml", f"{ETC}/settings", *read}
     assert set(files["cp1"]) == common | own
     assert set(files["w1"]) == common
     assert set(files["w2"]) == set(files["w1"])
@@ -83,6 +84,12 @@ def test_sysctls_and_modules(tmp_path: Path) -> None:
         "net.ipv4.ip_forward": "1",
         "net.bridge.bridge-nf-call-iptables": "1",
         "net.bridge.bridge-nf-call-ip6tables": "1",
+        "vm.overcommit_memory": "1",
+        "vm.panic_on_oom": "0",
+        "kernel.panic": "10",
+        "kernel.panic_on_oops": "1",
+        "kernel.keys.root_maxkeys": "1000000",
+        "kernel.keys.root_maxbytes": "25000000",
     }
     modules = files["w1"]["/etc/modules-load.d/own-kubernetes.conf"].split()
     assert modules == ["overlay", "br_netfilter"]

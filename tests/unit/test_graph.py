@@ -199,7 +199,15 @@ def test_nothing_waits_for_an_upgrade(ha: Graph) -> None:
     """A node that can't be upgraded now keeps nobody from using the cluster."""
     for name in ha.requests:
         waiting = {n for n in ha.dependencies(name) if n.endswith("-upgrade")}
-        assert not waiting or name.endswith("-upgrade"), name
+        assert not waiting or name.endswith("-upgrade") or name == "cluster-encryption", name
+
+
+def test_keys_for_secrets_change_once_all_control_planes_are_up_to_date(ha: Graph) -> None:
+    """None may write with a key that another can't have yet."""
+    after = ha.dependencies("cluster-encryption")
+    assert {name for name in after if name.endswith("-upgrade")} == {
+        f"{name}-upgrade" for name in CONTROL_PLANES
+    }
 
 
 def test_the_pods_network_waits_for_the_first_node_only(graph: Graph, ha: Graph) -> None:
@@ -269,8 +277,11 @@ def creates(graph: Graph) -> dict[str, str]:
 def test_commands_are_lines_of_data(ha: Graph) -> None:
     prepare = f"{RUN} prepare KUBERNETES_VERSION=1.36.4 CONTAINERD_VERSION={versions.CONTAINERD}"
     upgrade = f"{RUN} upgrade KUBERNETES_VERSION=1.36.4 CLUSTER=own-kubernetes"
-    webhook = f"{RUN} webhook POOL=10.0.0.200-10.0.0.219"
-    wanted = {"cluster-access": f"{RUN} access", "metallb-webhook": webhook}
+    wanted = {
+        "cluster-access": f"{RUN} access",
+        "cluster-encryption": f"{RUN} encryption NODE=cp1",
+        "metallb-webhook": f"{RUN} webhook POOL=10.0.0.200-10.0.0.219",
+    }
     for role, names in (("control-plane", CONTROL_PLANES), ("worker", WORKERS)):
         for name in names:
             join = (
@@ -619,6 +630,8 @@ def inputs_of_all(graph: Graph) -> dict[str, Any]:
             {"certificateRenewal": "2026-01-31"},
             {"cp1-upgrade", "w1-upgrade", "w2-upgrade", "cluster-access"},
         ),
+        ({"podSecurity": "restricted"}, {"cp1-prepare", "cp1-join", "cp1-upgrade"}),
+        ({"encryptionRotation": "2026-01-31"}, {"cluster-encryption"}),
         ({"removePackages": False}, {f"{name}-end" for name in ("cp1", "w1", "w2")}),
         (
             {"drainTimeoutSeconds": 60},
@@ -668,7 +681,7 @@ def test_what_further_control_planes_change(answers: dict[str, Any], ha: Graph) 
     asking = {f"{name}-{phase}" for name in ("cp1", *WORKERS) for phase in ("join", "upgrade")}
     members = {f"{name}-membership" for name in WORKERS}
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == asking | members | {"cp1-prepare"}
+    assert changed == asking | members | {"cp1-prepare", "cluster-encryption"}
     same_lines = {n for n in asking if before[n]["create"] == after[n]["create"]}
     assert same_lines == asking
 

@@ -149,6 +149,7 @@ def test_a_join_has_places_for_what_is_minted_and_no_value(tmp_path: Path) -> No
     assert discovery["apiVersion"] == "v1"
     (cluster,) = discovery["clusters"]
     assert cluster["cluster"] == {"server": "@SERVER@", "certificate-authority-data": "@CA@"}
+    assert discovery["users"] == [{"name": "joining", "user": {"token": "@TOKEN@"}}]
     (context,) = discovery["contexts"]
     assert discovery["current-context"] == context["name"]
     assert context["context"]["cluster"] == cluster["name"] == "blue"
@@ -245,14 +246,21 @@ def test_a_sites_ipvs_fields_leave_strict_arp_on(tmp_path: Path) -> None:
     assert proxy["ipvs"] == {"strictARP": True, "scheduler": "lc"}
 
 
-def test_settings_of_all_kubelets_and_kube_proxies_have_a_digest() -> None:
-    """By which upgrade.sh knows that others are wanted."""
+def test_settings_of_all_nodes_have_a_digest() -> None:
+    """By which upgrade.sh knows that others are wanted; workers have none of the control planes' own."""
     same: list[Mapping[str, Any]] = [
         {}, {"kubernetesVersion": "1.36.5"}, {"nodes.w1.taints": ["a:NoSchedule"]}, HA,
     ]  # fmt: skip
     other: list[Mapping[str, Any]] = [
         {"kubelet": {"maxPods": 50}}, {"kubelet": {"maxPods": 51}}, {"kubeProxy": {"mode": "ipvs"}},
     ]  # fmt: skip
-    digests = [settings_digest(load(changes).settings) for changes in (*same, *other)]
+    control_planes: list[Mapping[str, Any]] = [
+        {"podSecurity": "restricted"}, {"auditLog": {"maxFiles": 20}}, {"auditLog": {"enabled": False}},
+    ]  # fmt: skip
+    all_of_them = [load(changes).settings for changes in (*same, *control_planes, *other)]
+    workers = [settings_digest(settings, "worker") for settings in all_of_them]
+    assert len(set(workers[: len(same) + len(control_planes)])) == 1
+    assert len(set(workers)) == 1 + len(other)
+    digests = [settings_digest(settings, "control-plane") for settings in all_of_them]
     assert len(set(digests[: len(same)])) == 1
-    assert len(set(digests)) == 1 + len(other)
+    assert len(set(digests)) == 1 + len(control_planes) + len(other)

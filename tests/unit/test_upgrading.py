@@ -47,7 +47,7 @@ case $* in
   'upgrade apply'*) cat "${5#--config=}" >/etc/seen.yaml; echo "${3#v}" >/etc/noted ;;
   'upgrade node --config'*) cat "${3#--config=}" >/etc/seen.yaml ;;
   'upgrade node phase kubelet-config') cat /etc/cluster/kubelet >/var/lib/kubelet/config.yaml ;;
-  'init phase upload-config kubelet'*) grep kubelet "${5#--config=}" >/etc/cluster/kubelet ;;
+  'init phase upload-config all'*) grep kubelet "${5#--config=}" >/etc/cluster/kubelet ;;
   'init phase addon kube-proxy'*) grep proxy "${5#--config=}" >/etc/cluster/kube-proxy ;;
   'certs check-expiration'*) printf '{"expirationDate": "%s"}' EXPIRIES ;;
 esac""".replace("EXPIRIES", " ".join(EXPIRIES))
@@ -365,6 +365,48 @@ def test_a_control_plane_brings_settings_to_the_cluster_and_to_itself(edited: Ho
     edited.forget_calls()
     assert upgrade(edited, "control-plane", OLD, **WANTED).returncode == 0
     assert steps(edited) == [], "once"
+
+
+STATIC_PODS = "upgrade node phase control-plane --etcd-upgrade=false --certificate-renewal=false"
+WRITE_MANIFESTS = """\
+for part in apiserver controller-manager scheduler; do
+  echo "      value: d1gest" >"/etc/kubernetes/manifests/kube-$part.yaml"
+done"""
+
+
+def test_a_control_planes_own_settings_are_brought_by_kubeadm(edited: Host) -> None:
+    """It goes back to what was there if one of the static pods does not come up."""
+    edited.write(
+        f"{CONFIG}/init.yaml",
+        "    - name: OWN_KUBERNETES_SETTINGS\n      value: d1gest\nkubelet: 1\nproxy: 1\n",
+    )
+    for part in ("apiserver", "controller-manager", "scheduler"):
+        edited.write(f"/etc/kubernetes/manifests/kube-{part}.yaml", "      value: 0ld\n")
+    edited.write("/etc/kubernetes/pki/encryption.yaml", "  - identity: {}\n")
+    edited.command("crictl", ETCD)
+    edited.command("kubeadm", f"[[ $* != {STATIC_PODS!r} ]] || exit 1\n{KUBEADM}")
+    done = upgrade(edited, "control-plane", OLD, **WANTED)
+    assert done.returncode == 1
+    assert "kubeadm has taken them back" in done.stderr
+    assert edited.read(f"{STATE}/settings").strip() == SETTINGS, "the next run tries again"
+    edited.command("kubeadm", f"[[ $* != {STATIC_PODS!r} ]] || {{ {WRITE_MANIFESTS}\n}}\n{KUBEADM}")
+    edited.forget_calls()
+    assert upgrade(edited, "control-plane", OLD, **WANTED).returncode == 0
+    assert STATIC_PODS in steps(edited)
+    assert edited.read(f"{STATE}/encryption") == "identity\n", "the API server has read it"
+    edited.forget_calls()
+    assert upgrade(edited, "control-plane", OLD, SETTINGS="of-kubelets").returncode == 0
+    assert STATIC_PODS not in steps(edited), "they are as they should be"
+
+
+def test_others_than_root_do_not_read_what_packages_and_kubeadm_leave_open(node: Host) -> None:
+    unit = "/usr/lib/systemd/system/kubelet.service"
+    opened = [unit, f"{unit}.d/10-kubeadm.conf", "/etc/kubernetes/pki/ca.crt"]
+    for path in opened:
+        node.write(path, "").chmod(0o644)
+    assert upgrade(node, "control-plane", OLD).returncode == 0
+    for path in (*opened, "/var/lib/kubelet/config.yaml"):
+        assert node.path(path).stat().st_mode & 0o077 == 0, path
 
 
 def test_a_worker_takes_the_settings_that_the_cluster_has(edited: Host) -> None:

@@ -4,9 +4,12 @@
 # It speaks to its own API server, not to the shared endpoint: who asks this control plane wants to know
 # whether this one is well.
 
-ETCD_PKI=/etc/kubernetes/pki/etcd
-# What makes the cluster this one; below /etc/kubernetes/pki. All other certificates are made from these.
+PKI=/etc/kubernetes/pki
+ETCD_PKI=$PKI/etcd
+# What makes the cluster this one; below PKI. All other certificates are made from these.
 export CLUSTER_KEYS=(ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key etcd/ca.crt etcd/ca.key)
+# Where this host has it: one of an older cluster gets it as that is brought up to date.
+[[ ! -e $PKI/encryption.yaml ]] || CLUSTER_KEYS+=(encryption.yaml)
 
 kubectl_here() {
   kubectl --kubeconfig="$ADMIN" --server="https://$(cat "$CONFIG/internal-address"):6443" "$@"

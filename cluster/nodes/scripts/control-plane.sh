@@ -21,6 +21,8 @@ source "$(dirname "$(readlink -f "$0")")/peers.sh"
 source "$(dirname "$(readlink -f "$0")")/cluster.sh"
 # shellcheck source=cluster/nodes/scripts/packages.sh
 source "$(dirname "$(readlink -f "$0")")/packages.sh"
+# shellcheck source=cluster/nodes/scripts/encryption-keys.sh
+source "$(dirname "$(readlink -f "$0")")/encryption-keys.sh"
 # shellcheck source=cluster/nodes/scripts/recovery.sh
 source "$(dirname "$(readlink -f "$0")")/recovery.sh"
 : "${CLUSTER:?}" "${NODE:?}" "${SCHEDULABLE:?}"
@@ -85,14 +87,17 @@ initialise() {
   if recovering; then
     say "cluster $CLUSTER is nowhere: it is made from the snapshot"
     bring_back
+    start_encryption # where the snapshot has no key, nothing in it is encrypted
     step "kubeadm init" kubeadm_init --ignore-preflight-errors=DirAvailable--var-lib-etcd
     step "former control planes forgotten" renew_nodes
   else
+    start_encryption key
     step "kubeadm init" kubeadm_init
   fi
   # kubeadm makes a token at init; nobody here uses it.
   kube --namespace=kube-system delete secret --field-selector=type=bootstrap.kubernetes.io/token >&2
   put "$APPLIED" <"$CONFIG/settings" # kubeadm has just given them to the cluster and to this node
+  encryption_is_loaded
   set_stage member
 }
 
@@ -111,8 +116,8 @@ hold_address() {
 take_cluster_keys() {
   local keys
   keys=$(ask keys)
-  install -d -m 0755 /etc/kubernetes/pki/etcd
-  (umask 077 && base64 --decode <<<"$keys" | tar --extract --directory=/etc/kubernetes/pki --no-same-owner)
+  install -d -m 0755 "$ETCD_PKI"
+  (umask 077 && base64 --decode <<<"$keys" | tar --extract --directory="$PKI" --no-same-owner)
 }
 
 join_as_control_plane() {
@@ -120,8 +125,10 @@ join_as_control_plane() {
   step "the cluster's keys" retry 60 take_cluster_keys ||
     fail "no control plane gives the cluster's keys" "SSH from this host to one that is well" \
       "open the control planes' SSH port to this host's address"
+  start_encryption
   ask "bury $(awk '{print $1}' "$PEERS" | paste --serial --delimiters=,)"
   join_cluster "$CONFIG/join.yaml"
+  encryption_is_loaded
 }
 
 become_member() {
@@ -137,6 +144,7 @@ become_member() {
 }
 
 resume() {
+  start_encryption
   systemctl start containerd kubelet
   step "API server" wait_for 180 "the API server of $(hostname)" api_ready
 }

@@ -11,12 +11,16 @@
 # A control plane's key may ask for this too:
 #   keys                       the cluster's own keys and certificates, as a tar archive in base64
 #   bury NAME,NAME...          control planes that are none of these, and dead: their etcd members and Nodes go
+#   encryption                 names of the keys for Secrets in etcd, as the API server has loaded them
+#   encryption take            other ones, from stdin (encryption.sh)
 # It ends with 75 where this control plane is not well and another one has to be asked.
 set -euo pipefail
 # shellcheck source=cluster/nodes/scripts/lib.sh
 source "$(dirname "$(readlink -f "$0")")/lib.sh"
 # shellcheck source=cluster/nodes/scripts/cluster.sh
 source "$(dirname "$(readlink -f "$0")")/cluster.sh"
+# shellcheck source=cluster/nodes/scripts/encryption-keys.sh
+source "$(dirname "$(readlink -f "$0")")/encryption-keys.sh"
 export KUBECONFIG=$ADMIN
 DESCRIPTION="own-kubernetes: a join of" # and the node's name
 
@@ -88,7 +92,11 @@ elif [[ $request =~ ^uncordon\ ($node)$ ]]; then
 elif [[ $request =~ ^bury\ ([a-z0-9,-]+)$ && $role == control-plane ]]; then
   forget_dead_strangers "${BASH_REMATCH[1]}"
 elif [[ $request == keys && $role == control-plane ]]; then
-  tar --create --directory=/etc/kubernetes/pki "${CLUSTER_KEYS[@]}" | base64 --wrap=0
+  tar --create --directory="$PKI" "${CLUSTER_KEYS[@]}" | base64 --wrap=0
+elif [[ $request == encryption && $role == control-plane ]]; then
+  cat "$LOADED" 2>/dev/null || true
+elif [[ $request == "encryption take" && $role == control-plane ]]; then
+  take_encryption
 else
   fail "request '$request' of a $role" "one that this key may make" \
     "this key is for hosts of the cluster only"

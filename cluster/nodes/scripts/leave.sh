@@ -51,4 +51,4 @@ remove_rules
 # Emptied, not removed: containerd ends when its CNI folder goes.
 find /etc/cni/net.d -mindepth 1 -delete 2>/dev/null || true
 rm -rf /var/lib/cni /run/flannel /etc/kubernetes /var/lib/kubelet/* /var/lib/etcd/*
-rm -f "$STATE"/{stage,cluster,nodes,cordoned,upgrading,settings,renewed}
+rm -f "$STATE"/{stage,cluster,nodes,cordoned,upgrading,settings,renewed,encryption}

@@ -47,11 +47,11 @@ take_peers() {
   done
 }
 
-# ask_one USER ADDRESS PORT REQUEST: its host key was given by the program.
+# ask_one USER ADDRESS PORT REQUEST [FILE]: its host key was given by the program. FILE is the request's stdin.
 ask_one() {
   ssh -F none -T -i "$DOOR_KEY" -p "$3" -o BatchMode=yes -o IdentitiesOnly=yes \
     -o StrictHostKeyChecking=yes -o UserKnownHostsFile="$PEER_KEYS" -o GlobalKnownHostsFile=none \
-    -o ConnectTimeout=5 -o ServerAliveInterval=10 -o LogLevel=ERROR "$1@$2" "$4" </dev/null
+    -o ConnectTimeout=5 -o ServerAliveInterval=10 -o LogLevel=ERROR "$1@$2" "$4" <"${5:-/dev/null}"
 }
 
 NOT_REACHED=255 # ssh's own
@@ -77,14 +77,23 @@ ask_all() {
   done 4<"$PEERS"
 }
 
+with_minted() { # FILE: prints it with what was minted; by the shell itself, as a token is no argument
+  local text
+  text=$(<"$1")
+  text=${text//@CA@/"$ca"}
+  text=${text//@SERVER@/"$server"}
+  text=${text//@TOKEN@/"$token"}
+  printf '%s\n' "${text//@PROVIDER_ID@/${PROVIDER_ID:-}}"
+}
+
 kubeadm_join() { # JOIN-CONFIGURATION
   local token ca server
   # The cluster's CA comes over SSH, with the token: kubeadm trusts it by a file, and need not wait until
   # the cluster has signed its public cluster-info with the new token (steps of 5 s).
   read -r token ca server <<<"$answer"
   umask 077
-  sed -e "s|@CA@|$ca|" -e "s|@SERVER@|$server|" "$CONFIG/discovery.yaml" >"$RUNTIME/discovery.yaml"
-  sed -e "s|@TOKEN@|$token|" -e "s|@PROVIDER_ID@|${PROVIDER_ID:-}|" "$1" >"$RUNTIME/join.yaml"
+  with_minted "$CONFIG/discovery.yaml" >"$RUNTIME/discovery.yaml"
+  with_minted "$1" >"$RUNTIME/join.yaml"
   with_images kubeadm join --config="$RUNTIME/join.yaml"
 }
 

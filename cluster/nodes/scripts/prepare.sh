@@ -43,8 +43,8 @@ note_found_state() {
   awk 'NR > 1 {print $1}' /proc/swaps >"$STATE/found/swaps"
   cp -a /etc/fstab "$STATE/found/fstab" 2>/dev/null || : >"$STATE/found/fstab"
   dpkg-query --show --showformat '${Package}\n' >"$STATE/found/packages"
-  sysctl net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables \
-    net.bridge.bridge-nf-call-ip6tables >"$STATE/found/sysctls" 2>/dev/null || true
+  sysctl net.ipv4.ip_forward net.bridge.bridge-nf-call-{iptables,ip6tables} vm.overcommit_memory vm.panic_on_oom \
+    kernel.panic kernel.panic_on_oops kernel.keys.root_max{keys,bytes} >"$STATE/found/sysctls" 2>/dev/null || true
   : >"$STATE/found/complete"
 }
 
@@ -137,6 +137,7 @@ wanted_packages() {
   printf '%s\n' "containerd.io=$CONTAINERD_VERSION-*" cri-tools nftables conntrack ethtool socat iptables \
     openssh-client
   [[ ! -e $CONFIG/virtual-address ]] || printf '%s\n' keepalived curl
+  [[ $ROLE != control-plane ]] || printf '%s\n' openssl
   ((${#kubernetes[@]} == 0)) || printf '%s\n' "${kubernetes[@]}"
 }
 

@@ -18,6 +18,8 @@ source "$(dirname "$(readlink -f "$0")")/lib.sh"
 source "$(dirname "$(readlink -f "$0")")/peers.sh"
 # shellcheck source=cluster/nodes/scripts/cluster.sh
 source "$(dirname "$(readlink -f "$0")")/cluster.sh"
+# shellcheck source=cluster/nodes/scripts/encryption-keys.sh
+source "$(dirname "$(readlink -f "$0")")/encryption-keys.sh"
 # shellcheck source=cluster/nodes/scripts/packages.sh
 source "$(dirname "$(readlink -f "$0")")/packages.sh"
 : "${KUBERNETES_VERSION:?}" "${CLUSTER:?}" "${NODE:?}" "${ROLE:?}" "${DRAIN_SECONDS:?}" "${SETTINGS:?}"
@@ -26,6 +28,7 @@ KUBELET=/etc/kubernetes/kubelet.conf
 UPGRADING=$STATE/upgrading # from the first change of a package to the end
 CORDONED=$STATE/cordoned   # by us: a node that somebody else cordoned stays so
 RENEWED=$STATE/renewed     # what RENEWAL was last
+MANIFESTS=(/etc/kubernetes/manifests/kube-{apiserver,controller-manager,scheduler}.yaml)
 STEADY=15                  # seconds; the kubelet looks at its static pods every 10 to 20 s
 
 on_control_plane() { [[ $ROLE == control-plane ]]; }
@@ -132,17 +135,40 @@ upgrade() {
 upload_settings() {
   local before
   before=$(proxy_settings)
-  kubeadm init phase upload-config kubelet --config="$RUNTIME/settings.yaml"
+  kubeadm init phase upload-config all --config="$RUNTIME/settings.yaml"
   kubeadm init phase addon kube-proxy --config="$RUNTIME/settings.yaml"
   [[ $(proxy_settings) == "$before" ]] || kube --namespace=kube-system rollout restart daemonset/kube-proxy
 }
 
 proxy_settings() { kube --namespace=kube-system get configmap kube-proxy --output=jsonpath='{.data}'; }
 
+static_pods_are_current() {
+  local digest manifest
+  digest=$(awk '/name: OWN_KUBERNETES_SETTINGS/ {getline; print $2; exit}' "$CONFIG/init.yaml")
+  for manifest in "${MANIFESTS[@]}"; do grep -qF "value: $digest" "$manifest" || return 1; done
+}
+
+# kubeadm puts one manifest after the other in place, waits for what it makes, and goes back if that does not come.
+renew_static_pods() {
+  kubeadm upgrade node phase control-plane --etcd-upgrade=false --certificate-renewal=false || return 1
+  steady || return 1
+  encryption_is_loaded
+}
+
+# Who is not root has no business there; packages and kubeadm give these to all.
+close_files() {
+  chmod --quiet go= /usr/lib/systemd/system/kubelet.service{,.d/10-kubeadm.conf} /var/lib/kubelet/config.yaml || true
+  [[ ! -d $PKI ]] || find "$PKI" -name '*.crt' -exec chmod 0600 {} +
+}
+
 apply_settings() {
   if on_control_plane; then
     sed -e "s/^kubernetesVersion:.*/kubernetesVersion: v$KUBERNETES_VERSION/" "$CONFIG/init.yaml" >"$RUNTIME/settings.yaml"
-    step "settings for kubelets and kube-proxy" upload_settings
+    step "the cluster's settings" upload_settings
+    static_pods_are_current || step "control plane's settings" renew_static_pods ||
+      fail "the control plane of $NODE does not come up with its settings; kubeadm has taken them back" \
+        "API server, controller manager and scheduler well, one after the other" \
+        "look at the lines above and at 'crictl ps -a' on this host, then run 'pulumi up' again"
   fi
   cp /var/lib/kubelet/config.yaml "$RUNTIME/kubelet.before"
   step "kubelet's settings" kubeadm upgrade node phase kubelet-config
@@ -169,6 +195,7 @@ first_expiry() {
 (umask 077 && take_peers)
 up_to_date || upgrade
 [[ $(cat "$APPLIED" 2>/dev/null) == "$SETTINGS" ]] || apply_settings
+close_files
 if on_control_plane; then
   if [[ -n ${RENEWAL:-} && $(cat "$RENEWED" 2>/dev/null) != "$RENEWAL" ]]; then
     step "new certificates" renew_certificates
