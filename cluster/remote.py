@@ -82,7 +82,7 @@ class Host(pulumi.ComponentResource):
         self._hooks = pulumi.ResourceHookBinding(
             on_error=[_unreachable(name, machine, timeout_seconds)]
         )
-        bound = f"{timeout_seconds}s"
+        bound = f"{copy_bound(timeout_seconds)}s"
         first = _connection(machine, machine.host_key, timeout_seconds)
         self.host_key: pulumi.Input[str] = machine.host_key
         self.carrier = machine.carrier or self._end(remove_packages)
@@ -306,6 +306,17 @@ def dial_retries(timeout_seconds: int) -> int:
         retries += 1
         pause = min(pause * PAUSE_FACTOR, LONGEST_PAUSE_SECONDS)
     return retries
+
+
+def copy_bound(timeout_seconds: int) -> int:
+    """How long the first copy may take, in seconds: more than its retries, which tell why no dial went through.
+
+    A bound that comes first says only that time is up, also where another host key answered.
+
+    >>> copy_bound(60), copy_bound(300)
+    (76, 340)
+    """
+    return timeout_seconds + timeout_seconds // 10 + PER_DIAL_SECONDS
 
 
 def _connection(

