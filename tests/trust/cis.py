@@ -356,6 +356,7 @@ REFUSED: Mapping[str, Mapping[str, Any]] = {
 """Pods that a namespace which says nothing of its own should not admit, by the check's number."""
 
 TITLES = {
+    "4.3.1": "kube-proxy: figures for the node itself only",
     "5.1.1": "nobody but administrators is cluster-admin",
     "5.1.3": "no roles for everything",
     "5.1.5": "pods have accounts of their own, or no token",
@@ -437,8 +438,15 @@ def pods_of_default_accounts() -> set[str]:
     }
 
 
-def policies() -> dict[str, Verdict]:
-    """Of the checks in ``TITLES``: all of them are for people to judge, so none is failed."""
+def metrics_are_local() -> bool:
+    """Of kube-proxy, by the configuration that all have; the node's own address is its default."""
+    data = kubectl("--namespace=kube-system", "get", "configmap", "kube-proxy")["data"]
+    address = yaml.safe_load(data["config.conf"]).get("metricsBindAddress") or "127.0.0.1"
+    return str(address).startswith("127.0.0.1")
+
+
+def of_the_cluster() -> dict[str, Verdict]:
+    """Of the checks in ``TITLES``: but for the first, all of them are for people to judge."""
     done = refused()
     good = {
         "5.1.1": cluster_admins() <= ADMINISTRATORS,
@@ -447,7 +455,10 @@ def policies() -> dict[str, Verdict]:
         "5.2.1": bool(done),
         **{name: name in done for name in REFUSED},
     }
-    return {name: "PASS" if passed else "WARN" for name, passed in good.items()}
+    found: dict[str, Verdict] = {
+        name: "PASS" if passed else "WARN" for name, passed in good.items()
+    }
+    return {"4.3.1": "PASS" if metrics_are_local() else "FAIL", **found}
 
 
 BY_HAND = (
@@ -494,7 +505,7 @@ def look(control_planes: Sequence[str], nodes: Sequence[str]) -> list[Finding]:
         nodes: of all machines, control planes among them.
     """
     hosts = {name: Host.read(on(name, f"bash -c {shlex.quote(LOOK)}")) for name in nodes}
-    found = policies()
+    found = of_the_cluster()
     return sorted(
         [
             *(
