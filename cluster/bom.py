@@ -155,7 +155,8 @@ def _packages(settings: Settings) -> Iterator[Part]:
     extra = ["keepalived", "curl"] if settings.api_virtual_address else []
     extra += ["age", "curl"] if settings.backup else []
     extra += ["curl", "jq"] if settings.entry == "floating-ips" else []
-    for name in sorted({*FROM_DISTRIBUTION, *extra}):
+    extra += ["unattended-upgrades"] if settings.os_updates.enabled else []
+    for name in sorted({*FROM_DISTRIBUTION, "openssl", *extra}):
         yield Part("application", "node", name, note="the distribution's version")
 
 

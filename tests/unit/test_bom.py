@@ -84,6 +84,7 @@ def test_every_package_that_a_host_gets_is_in_it() -> None:
     shared = {"apiVirtualAddress": "10.0.0.5"}
     names = {c["name"] for c in made(shared)["components"] if c["type"] == "application"}
     assert {"containerd.io", "conntrack", "openssh-client", "keepalived"} <= wanted <= names
+    assert "unattended-upgrades" in names
     assert {"kubeadm", "kubelet", "kubectl"} <= names
 
 

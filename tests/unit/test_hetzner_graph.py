@@ -859,7 +859,8 @@ def test_an_existing_host_beside_servers_stays_what_it_is(mixed: Graph) -> None:
     assert types(mixed)["Server"] == 3
     assert "old-trust" not in mixed.requests
     own = [name for name in mixed.of_type("command:remote:") if name.startswith("old-")]
-    assert own == ["old-scripts", "old-prepare", "old-join", "old-upgrade", "old-updates"]
+    assert own[:3] == ["old-scripts", "old-prepare", "old-join"]
+    assert set(own[3:]) == {"old-upgrade", "old-updates"}
     for name in own:
         connection = mixed.inputs(name)["connection"]
         assert (connection["host"], connection["hostKey"]) == ("10.78.0.5", host_key("old"))
