@@ -176,6 +176,10 @@ def _images(settings: Settings) -> Iterator[Part]:
             yield _image(image, "the chart names the version")
         else:
             yield _image(image)
+    if settings.network_policies:
+        yield _image(settings.network_policy_image)
+    if settings.os_updates.reboot:
+        yield _image(versions.KURED_IMAGE)
     if not settings.hetzner_nodes:
         return
     if settings.hetzner.cloud_controller_manager:

@@ -64,7 +64,7 @@ def test_the_same_files_give_the_same_bill_and_others_another() -> None:
 def test_every_image_that_is_fetched_ahead_is_in_it() -> None:
     bill = made()
     named = {f"{c['name']}:{c['version']}" for c in bill["components"] if c["type"] == "container"}
-    assert set(versions.images(versions.HELLO_IMAGE)) <= named
+    assert {*versions.images(versions.HELLO_IMAGE), versions.KURED_IMAGE} <= named
     assert f"registry.k8s.io/kube-apiserver:v{versions.KUBERNETES}" in named
     etcd = part(bill, "registry.k8s.io/etcd")
     assert etcd["purl"] == "pkg:oci/etcd?repository_url=registry.k8s.io/etcd&tag=3.6.8-0"
