@@ -17,6 +17,7 @@ from cluster.network.floating import floating_mover
 from cluster.network.metallb import load_balancing
 from cluster.network.policies import network_policies
 from cluster.nodes import Nodes
+from cluster.nodes.encryption import SecretsEncryption
 from cluster.nodes.labels import NodeLabels
 from cluster.nodes.updates import OsUpdates
 from cluster.workload import HelloWorld
@@ -41,6 +42,7 @@ load_balancing("metallb", stack.settings, access, nodes, [ip.address for ip in c
 ingress = NginxIngress("nginx", stack.settings, access, cloud.entry_address)
 floating_mover("floating", stack, nodes, cloud.floating_ips, cloud.servers, [ingress.release])
 hello = HelloWorld("hello", stack.settings, access, ingress)
+SecretsEncryption("encryption", stack.settings, nodes, [hello])
 
 pulumi.export("kubeconfig", access.kubeconfig)
 pulumi.export("url", f"http://{stack.settings.hello_host}/")

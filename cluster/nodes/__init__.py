@@ -75,7 +75,6 @@ class Nodes(pulumi.ComponentResource):
         self._upgraded: dict[str, remote.Command] = {}
         self._join_all()
         self._upgrade_all()
-        self._encrypt()
         self.access = self._read_access()
         self.register_outputs({})
 
@@ -88,6 +87,11 @@ class Nodes(pulumi.ComponentResource):
     def control_host(self) -> Host:
         """A host to run phases on that any control plane could run."""
         return self.control_hosts[0]
+
+    @property
+    def upgraded_control_planes(self) -> list[pulumi.Resource]:
+        """What brings each control plane to its version and settings."""
+        return [self._upgraded[name] for name in self._settings.control_planes]
 
     def workers(self) -> list[pulumi.Resource]:
         """What made nodes that pods run on."""
@@ -140,7 +144,7 @@ class Nodes(pulumi.ComponentResource):
             values["SCHEDULABLE"] = str(self._settings.schedule_on_control_planes).lower()
             # Other hosts ask for what the installed scripts do.
             values["SCRIPTS"] = scripts_digest()
-        stdin = self._peers(host.machine.role)
+        stdin = self.peers(host.machine.role)
         if self._snapshot and host is self.control_hosts[0]:
             stdin = pulumi.Output.concat("open ", self._recovery_key or "", "\n", stdin)
         ready = [self._prepared[name], *after]
@@ -200,7 +204,7 @@ class Nodes(pulumi.ComponentResource):
             ),
         )
 
-    def _peers(self, role: Role) -> pulumi.Output[str]:
+    def peers(self, role: Role) -> pulumi.Output[str]:
         """stdin of phases that ask control planes: who they are, and the key for it (``peers.sh``)."""
         admitted: pulumi.Input[str] = self.keys.admitted if role == "control-plane" else ""
         hosts = [_peer(host) for host in self.control_hosts]
@@ -235,25 +239,10 @@ class Nodes(pulumi.ComponentResource):
                 "SETTINGS": settings_digest(settings, host.machine.role),
                 **self._renewal(),
             },
-            stdin=self._peers(host.machine.role),
+            stdin=self.peers(host.machine.role),
             after=[self.joined[name], *after],
         )
         return self._upgraded[name]
-
-    def _encrypt(self) -> None:
-        """One key for the Secrets in etcd, on all control planes: none may write with one that another lacks.
-
-        So this is not each one's own affair but comes after all of them, and one of them leads.
-        """
-        word = self._settings.encryption_rotation
-        host = self.control_host
-        host.run(
-            "encryption",
-            {"NODE": host.machine.name, **({"ROTATION": word} if word else {})},
-            name="cluster-encryption",
-            stdin=self._peers("control-plane"),
-            after=[self._upgraded[name] for name in self._settings.control_planes],
-        )
 
     def _renewal(self) -> dict[str, str]:
         word = self._settings.certificate_renewal

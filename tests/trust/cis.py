@@ -87,12 +87,9 @@ class Host:
         )
 
     def under(self, start: str, end: str = "") -> list[str]:
-        """Of a file itself, or of the files in a folder."""
-        return [
-            path
-            for path in self.files
-            if path == start or (path.startswith(start) and path.endswith(end) and path[-1] != "/")
-        ]
+        """A file itself, or those in a folder; the folder where none of them was looked at."""
+        found = [path for path in self.files if path.startswith(start) and path.endswith(end)]
+        return [path for path in found if path[-1] != "/"] or found
 
 
 Test = Callable[[Host], bool]
@@ -135,7 +132,7 @@ def owned(*places: str, by: str = "root:root") -> Test:
     """Files of an owner."""
 
     def test(host: Host) -> bool:
-        found = [path for place in places for path in host.under(place)]
+        found = [path for path in host.files if path.startswith(places)]
         return bool(found) and all(host.files[path][1] == by for path in found)
 
     return test
@@ -469,20 +466,21 @@ BY_HAND = (
 """What no look at the cluster settles."""
 
 REASONS = {
-    "1.1.12": "kubeadm runs etcd as root; a user that owns the folder and nothing else would keep nobody out",
-    "1.2.1": "anonymous requests are let in for /livez, /readyz and /healthz alone (from Kubernetes 1.32 on), "
-    "by --authentication-config: kubelet, keepalived and load balancers probe there",
-    "1.2.9": "the API server's own priority and fairness bounds what one client can do to the others",
-    "1.2.11": "images come from a mirror, and ahead; nodes are one team's",
-    "1.2.20": "the default, 60 s",
-    "4.1.3": "there is no such file: kube-proxy has a service account",
-    "4.1.4": "there is no such file: kube-proxy has a service account",
-    "4.2.9": "the cluster signs and rotates it instead (serverTLSBootstrap)",
-    "5.1.3": "a chart's own roles",
-    "5.2.6": "refused by the level restricted (podSecurity, or the namespace's label)",
-    "5.2.7": "refused by the level restricted",
-    "5.2.9": "refused by the level restricted",
-    "5.3.1": "Flannel does not enforce NetworkPolicy",
+    "1.1.9": "CNI's plugins write which pod has which address, for all to read",
+    "1.1.12": "kubeadm runs etcd as root: a user who owned the folder would keep nobody out of it",
+    "1.2.1": "anonymous requests get answers at /livez, /readyz and /healthz alone, where kubelets, keepalived "
+    "and load balancers probe (from Kubernetes 1.32 on; set in a file, not by this argument)",
+    "1.2.9": "the API server's priority and fairness bounds what one client can do to the others",
+    "1.2.11": "images are fetched ahead, and may be on no registry when a node starts anew",
+    "1.2.20": "60 s, the default",
+    "4.1.3": "kube-proxy has a service account and no such file",
+    "4.1.4": "kube-proxy has a service account and no such file",
+    "4.2.9": "the cluster signs it, and the kubelet renews it (serverTLSBootstrap)",
+    "5.1.3": "those of a chart",
+    "5.2.6": "refused at the level restricted",
+    "5.2.7": "refused at the level restricted",
+    "5.2.9": "refused at the level restricted",
+    "5.3.1": "Flannel enforces none, unless `networkPolicies` is set",
 }
 """Why a check that does not pass is left so."""
 REASONED_FAILURES = {"1.1.12"}

@@ -157,14 +157,23 @@ def test_a_second_run_does_nothing_and_taking_the_word_out_neither(tmp_path: Pat
     assert site.history() == before
 
 
+def test_a_single_control_plane_is_away_twice_only(tmp_path: Path) -> None:
+    site = ControlPlanes(tmp_path)
+    alone = PEERS.splitlines()[0] + "\n" + DOOR_KEY
+    env = {"NODE": "cp1", "ROTATION": "2026"}
+    done = site.hosts["cp1"].run("encryption.sh", stdin=alone, env=env)
+    assert done.returncode == 0, done.stderr
+    assert site.names()[0] == ["key-2026", "identity"]
+    assert site.starts() == ["cp1", "cp1"]
+
+
 def test_a_cluster_that_was_made_without_a_key_gets_one(tmp_path: Path) -> None:
     site = ControlPlanes(tmp_path, CLEAR)
     assert site.rotate().returncode == 0
     assert site.names() == [["key", "identity"]] * 3
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("number", [1, 5, 8])
+@pytest.mark.parametrize(("number", "when"), [(1, "after"), (5, "before"), (8, "after")])
 def test_a_run_that_broke_off_is_gone_on_with(tmp_path: Path, number: int, when: str) -> None:
     """On another control plane, too: what was lost with the leader is made anew."""
     site = ControlPlanes(tmp_path)

@@ -46,9 +46,10 @@ start_encryption() {
 
 encryption_is_loaded() { encryption_names "$ENCRYPTION" | put "$LOADED"; }
 
-# Gracefully: what is asked of it just now is answered.
+# What is asked of it just now has 5 s to be answered; until its watches have ended a minute would pass, in which it
+# takes no other requests.
 restart_api_server() {
-  crictl ps --name='^kube-apiserver$' --state=Running --quiet | xargs --no-run-if-empty crictl stop --timeout=60 &&
+  crictl ps --name='^kube-apiserver$' --state=Running --quiet | xargs --no-run-if-empty crictl stop --timeout=5 &&
     wait_for 180 "the API server of $(hostname)" api_ready
 }
 
