@@ -62,7 +62,7 @@ class ApiAccess(pulumi.ComponentResource):
 
     def options(
         self,
-        parent: pulumi.Resource,
+        parent: pulumi.Resource | None = None,
         after: Sequence[pulumi.Resource] = (),
         hooks: pulumi.ResourceHookBinding | None = None,
     ) -> pulumi.ResourceOptions:

@@ -17,9 +17,11 @@ INSTALLED = ("own-kubernetes-backup.service", "own-kubernetes-backup.timer", "sn
 """What the phase installs: a new version of it runs the phase again."""
 
 
-def etcd_backup(name: str, stack: Stack, nodes: Nodes) -> EtcdBackup | None:
+def etcd_backup(
+    name: str, stack: Stack, nodes: Nodes, opts: pulumi.ResourceOptions | None = None
+) -> EtcdBackup | None:
     """The backups, where they are wanted."""
-    return EtcdBackup(name, stack, nodes) if stack.settings.backup else None
+    return EtcdBackup(name, stack, nodes, opts) if stack.settings.backup else None
 
 
 class EtcdBackup(pulumi.ComponentResource):

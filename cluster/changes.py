@@ -74,19 +74,19 @@ class Before:
         return [name for name, role in self.roles.items() if role == "control-plane"]
 
 
-def before() -> Before:
-    """Ask the engine what is there."""
+def before(prefix: str = "") -> Before:
+    """Ask the engine what is there; ``prefix`` is that of the resources' names."""
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
     answer = pulumi.runtime.invoke(READ_STATE, {"stackName": name}).value or {}
-    return read(answer.get("outputs") or {})
+    return read(answer.get("outputs") or {}, prefix)
 
 
-def read(state: Mapping[str, Any]) -> Before:
+def read(state: Mapping[str, Any], prefix: str = "") -> Before:
     """The cluster in a stack's state: by URN, each resource's ``type`` and ``outputs``."""
     commands = {
-        urn.rpartition("::")[2]: resource["outputs"]
+        name.removeprefix(prefix): resource["outputs"]
         for urn, resource in state.items()
-        if resource.get("type") == COMMAND
+        if (name := urn.rpartition("::")[2]).startswith(prefix) and resource.get("type") == COMMAND
     }
     lines = {name: _Line.parse(str(c.get("create", ""))) for name, c in commands.items()}
     roles: dict[str, Role] = {}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,6 @@ CLOCK = f"{REMOTE_HOME}/scripts/clock.sh"
 
 INSTALLED = "/usr/local/lib/own-kubernetes"
 """Where ``run.sh`` puts the scripts, to run them from there; a new server is given some of them there."""
-
-PYTHON = ".venv/bin/python"
-"""What runs this program, from the project's folder (``runtime.options.virtualenv`` in Pulumi.yaml)."""
 
 NO_CLUSTER = 76
 """Exit status of a host that is a member of no cluster (``lib.sh``)."""
@@ -266,7 +264,7 @@ def at_the_end(
     return local.Command(
         name,
         create="true",
-        delete=pulumi.Output.format("{} -m {}", PYTHON, module),
+        delete=pulumi.Output.format("{} -m {}", python(), module),
         stdin=stdin,
         environment=environment,
         logging=local.Logging.STDERR if stdin else None,
@@ -283,6 +281,21 @@ def parting_words(lines: Mapping[Host, str]) -> pulumi.Output[str]:
         for host, line in lines.items()
     ]
     return pulumi.Output.secret(pulumi.Output.json_dumps(hosts))
+
+
+def python() -> str:
+    """The shell word for what runs this program, so that state is the same on every machine.
+
+    From the project's folder, ``.venv/bin/python``; where the program is a plugin of another one's, from the
+    home directory, below which Pulumi keeps its plugins.
+    """
+    venv = Path(sys.prefix)
+    path = venv.parent.resolve() / venv.name / "bin" / "python"  # .venv itself may be a link
+    if path.is_relative_to(Path.cwd()):
+        return shlex.quote(str(path.relative_to(Path.cwd())))
+    home = Path.home().resolve()
+    below = path.is_relative_to(home)
+    return f"~/{shlex.quote(str(path.relative_to(home)))}" if below else shlex.quote(str(path))
 
 
 @functools.cache

@@ -1,8 +1,9 @@
 """Stack configuration in, validated and typed settings out: the only reader of ``pulumi.Config``.
 
 Keys, their types and defaults are declared in ``Pulumi.yaml``; the engine fills the defaults in, so
-none is written here again. ``load`` checks each value's form, then ``checks`` looks at how the values
-go together. Everything wrong is reported at once, before any resource exists.
+none is written here again. ``load`` takes them from a stack file, ``of`` from another program. Each value's
+form is checked, then ``checks`` looks at how the values go together. Everything wrong is reported at once,
+before any resource exists.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import math
 import os
 import re
 import zoneinfo
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from ipaddress import (
     IPv4Address,
@@ -39,8 +40,9 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from pydantic.alias_generators import to_camel
+from pydantic.alias_generators import to_camel, to_snake
 from pydantic_core import PydanticCustomError
+from yaml import safe_load
 
 from cluster import age_keys, checks
 from cluster.errors import Problem, SettingsError
@@ -705,22 +707,24 @@ class Stack:
     Attributes:
         settings: the settings.
         private_key: the login key, or None: one is made (for servers only).
-        public_key: its public half, where servers are to be made.
+        public_key: its public half, where servers are to be made; else "".
         proxy_key: the login key of the bastion, or None without one.
         hetzner_token: the API token of the Hetzner Cloud project, or nothing without servers there.
         hetzner_endpoint: where Hetzner's API answers.
         backup_credentials: of the storage that snapshots are uploaded to, or None.
         recovery_key: the age key that opens ``recoverySnapshot``, or None.
+        later: by node name, ``address`` and ``host_key`` of hosts that are still to be made by somebody else.
     """
 
     settings: Settings
     private_key: pulumi.Output[str] | None
-    public_key: str = ""
+    public_key: pulumi.Input[str] = ""
     proxy_key: pulumi.Output[str] | None = None
     hetzner_token: str = field(default="", repr=False)
     hetzner_endpoint: str = HETZNER_ENDPOINT
     backup_credentials: pulumi.Output[str] | None = None
     recovery_key: pulumi.Output[str] | None = None
+    later: Mapping[str, Mapping[str, pulumi.Output[str]]] = field(default_factory=dict)
 
 
 def load(config: pulumi.Config, root: Path) -> Stack:
@@ -736,21 +740,71 @@ def load(config: pulumi.Config, root: Path) -> Stack:
     values = {key: _read(config, key) for key in _keys()}
     secrets = {key: config.get(key) or "" for key in SECRETS}
     unknown = dict.fromkeys(_configured(config) - {*values, *secrets})
-    settings = validate({**values, **unknown, **secrets}, root)
+    return _stack({**values, **unknown, **secrets}, root)
+
+
+def of(args: Mapping[str, Any], root: Path) -> Stack:
+    """The same from another program's values, by their keys or these in snake_case; see ``ClusterArgs``.
+
+    Args:
+        args: the values; what is not there has the default of ``Pulumi.yaml``. Secrets may be outputs, and of
+            a node with a ``private_address`` also ``address`` and ``host_key``.
+        root: that project's folder; relative paths start there.
+
+    Raises:
+        SettingsError: with every problem found.
+    """
+    given = {to_camel(key): _plain(value) for key, value in args.items() if value is not None}
+    later: dict[str, dict[str, pulumi.Output[str]]] = {}
+    for name, node in given.get("nodes", {}).items():
+        values = {to_snake(key): value for key, value in node.items()}
+        stand_ins = {"address": f"{name}.invalid", "host_key": NO_HOST_KEY}
+        later[name] = {k: values[k] for k in stand_ins if isinstance(values.get(k), pulumi.Output)}
+        given["nodes"][name] = values | {key: stand_ins[key] for key in later[name]}
+    return replace(_stack({**_defaults(), **given}, root), later=later)
+
+
+NO_HOST_KEY = "ssh-ed25519 AAAA"
+"""In form, for a host whose key is known only later."""
+
+
+def _defaults() -> dict[str, Any]:
+    declared = safe_load(DECLARATIONS.read_text())["config"]
+    return {key: entry["default"] for key, entry in declared.items() if "default" in entry}
+
+
+DECLARATIONS = Path(__file__).with_name("settings.yaml")
+"""``Pulumi.yaml``, by a link: an installed package has no project's folder."""
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that came as floats, as all do between programs of different languages, made whole."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _stack(values: Mapping[str, Any], root: Path) -> Stack:
+    """Settings and secrets, both checked; a secret that is an output is checked for being there only."""
+    settings = validate(values, root)
     cloud = pulumi.Config("hcloud")
     token = cloud.get("token") or os.environ.get("HCLOUD_TOKEN") or ""
     if settings.hetzner_nodes and not token:
         raise SettingsError([NO_HETZNER_TOKEN])
-    private = _private_key(settings, secrets, root)
+    values = {**values, SECRET_KEY: _private_key(settings, values, root)}
+    private = _secret(values, SECRET_KEY)
+    way_in = PROXY_KEY if _text(values, PROXY_KEY) != "" else SECRET_KEY
     return Stack(
         settings,
-        _secret(private or ""),
-        public_key(private) if private and settings.hetzner_nodes else "",
-        _secret(secrets[PROXY_KEY] or private or "") if settings.proxy else None,
+        private,
+        _public_key(values[SECRET_KEY]) if settings.hetzner_nodes and private is not None else "",
+        _secret(values, way_in) if settings.proxy else None,
         token,
         cloud.get("endpoint") or HETZNER_ENDPOINT,
-        _secret(secrets[S3_CREDENTIALS].strip()),
-        _secret(age_keys.private_key(secrets[RECOVERY_KEY]) or ""),
+        _secret(values, S3_CREDENTIALS, str.strip),
+        _secret(values, RECOVERY_KEY, lambda text: age_keys.private_key(text) or ""),
     )
 
 
@@ -762,8 +816,19 @@ SECRETS = (SECRET_KEY, PROXY_KEY, S3_CREDENTIALS, RECOVERY_KEY)
 """Kept out of ``Settings``: they stay Pulumi secrets."""
 
 
-def _secret(text: str) -> pulumi.Output[str] | None:
-    return pulumi.Output.secret(text) if text else None
+def _secret(
+    values: Mapping[str, Any], key: str, form: Callable[[str], str] = str
+) -> pulumi.Output[str] | None:
+    text = _text(values, key)
+    if text is None:
+        return pulumi.Output.secret(values[key]).apply(form)
+    return pulumi.Output.secret(form(text)) if text else None
+
+
+def _text(values: Mapping[str, Any], key: str) -> str | None:
+    """A secret in clear; "" where none is given, None where it is known only later."""
+    value = values.get(key)
+    return None if isinstance(value, pulumi.Output) else str(value or "")
 
 
 def _keys() -> dict[str, Any]:
@@ -955,18 +1020,19 @@ _CREDENTIALS = re.compile(r"[A-Za-z0-9._~@/+=-]+:[A-Za-z0-9._~@/+=-]+")
 def _backup_problems(settings: Settings, values: Mapping[str, Any]) -> list[Problem]:
     if not settings.backup or not settings.backup.s3:
         return []
-    given = str(values.get(S3_CREDENTIALS) or "").strip()
-    return [] if _CREDENTIALS.fullmatch(given) else [NO_S3_CREDENTIALS]
+    given = _text(values, S3_CREDENTIALS)
+    fits = given is None or _CREDENTIALS.fullmatch(given.strip())
+    return [] if fits else [NO_S3_CREDENTIALS]
 
 
 def _recovery_problems(settings: Settings, values: Mapping[str, Any], root: Path) -> list[Problem]:
-    snapshot, key = settings.recovery_snapshot, str(values.get(RECOVERY_KEY) or "")
-    if key and not snapshot:
+    snapshot, key = settings.recovery_snapshot, _text(values, RECOVERY_KEY)
+    if key != "" and not snapshot:
         return [RECOVERY_KEY_ALONE]
     if not snapshot:
         return []
     path = root / Path(snapshot).expanduser()
-    found = [] if age_keys.private_key(key) else [NO_RECOVERY_KEY]
+    found = [] if key is None or age_keys.private_key(key) else [NO_RECOVERY_KEY]
     if path.is_file() and not _starts_with(path, AGE_FILE):
         found.append(
             Problem(
@@ -992,6 +1058,8 @@ def _login_problems(settings: Settings, values: Mapping[str, Any], root: Path) -
     if file and not (root / Path(file).expanduser()).is_file():
         return []  # told already
     key = _private_key(settings, values, root)
+    if isinstance(key, pulumi.Output):
+        return []  # known only later
     if not key:
         return [NO_LOGIN_KEY] if len(settings.hetzner_nodes) < len(settings.nodes) else []
     head = _PEM_HEAD.search(key)
@@ -1008,19 +1076,28 @@ def _login_problems(settings: Settings, values: Mapping[str, Any], root: Path) -
 
 
 def _proxy_problems(settings: Settings, values: Mapping[str, Any]) -> list[Problem]:
+    own, shared = (_text(values, key) != "" for key in (PROXY_KEY, SECRET_KEY))
     if not settings.proxy:
-        return [PROXY_KEY_ALONE] if values.get(PROXY_KEY) else []
-    given = settings.ssh_private_key_file or values.get(SECRET_KEY) or values.get(PROXY_KEY)
-    return [] if given else [NO_PROXY_KEY]
+        return [PROXY_KEY_ALONE] if own else []
+    return [] if own or shared or settings.ssh_private_key_file else [NO_PROXY_KEY]
 
 
 _PEM_HEAD = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----")
 
 
-def _private_key(settings: Settings, values: Mapping[str, Any], root: Path) -> str | None:
+def _private_key(
+    settings: Settings, values: Mapping[str, Any], root: Path
+) -> str | pulumi.Output[str] | None:
     if settings.ssh_private_key_file:
         return (root / Path(settings.ssh_private_key_file).expanduser()).read_text()
-    return values.get(SECRET_KEY) or None
+    return values.get(SECRET_KEY)
+
+
+def _public_key(private: str | pulumi.Output[str]) -> pulumi.Input[str]:
+    """Of a key that is known the form is checked at once."""
+    if isinstance(private, pulumi.Output):
+        return pulumi.Output.unsecret(private.apply(public_key))
+    return public_key(private)
 
 
 def public_key(private_key: str) -> str:

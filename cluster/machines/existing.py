@@ -21,16 +21,16 @@ class ExistingHosts:
 
     def _machine(self, name: str, node: NodeSettings) -> Machine:
         settings = self._stack.settings
-        key = self._stack.private_key
+        key, later = self._stack.private_key, self._stack.later.get(name, {})
         assert key is not None, "settings refuse existing hosts without one"
         return Machine(
             name=name,
             role=node.role,
-            address=str(node.address),
+            address=later.get("address", str(node.address)),
             internal_address=str(node.internal_address),
             user=node.user or settings.ssh_user,
             port=node.port or settings.ssh_port,
-            host_key=str(node.host_key),
+            host_key=later.get("host_key", str(node.host_key)),
             private_key=key,
             bastion=bastion_of(self._stack),
         )

@@ -41,11 +41,12 @@ def floating_mover(
     floating_ips: Sequence[FloatingIp],
     servers: Mapping[str, pulumi.Input[str]],
     after: Sequence[pulumi.Resource] = (),
+    opts: pulumi.ResourceOptions | None = None,
 ) -> FloatingMover | None:
     """The mover where floating IPs are the way in."""
     if stack.settings.entry != "floating-ips":
         return None
-    return FloatingMover(name, stack, nodes, floating_ips, servers, after)
+    return FloatingMover(name, stack, nodes, floating_ips, servers, after, opts)
 
 
 class FloatingMover(pulumi.ComponentResource):

@@ -45,6 +45,7 @@ def load_balancing(
     access: ApiAccess,
     nodes: Nodes,
     floating_ips: Sequence[pulumi.Input[str]] = (),
+    opts: pulumi.ResourceOptions | None = None,
 ) -> MetalLB | None:
     """MetalLB where Services of type LoadBalancer get their addresses from it.
 
@@ -53,7 +54,7 @@ def load_balancing(
     """
     if settings.entry == "load-balancer":
         return None
-    return MetalLB(name, settings, access, nodes, floating_ips)
+    return MetalLB(name, settings, access, nodes, floating_ips, opts)
 
 
 class MetalLB(pulumi.ComponentResource):

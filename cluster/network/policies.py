@@ -24,9 +24,11 @@ HEALTH_PORT = 20244
 READ = ["get", "list", "watch"]
 
 
-def network_policies(name: str, settings: Settings, access: ApiAccess) -> NetworkPolicies | None:
+def network_policies(
+    name: str, settings: Settings, access: ApiAccess, opts: pulumi.ResourceOptions | None = None
+) -> NetworkPolicies | None:
     """The enforcement of NetworkPolicies, where it is wanted."""
-    return NetworkPolicies(name, settings, access) if settings.network_policies else None
+    return NetworkPolicies(name, settings, access, opts) if settings.network_policies else None
 
 
 class NetworkPolicies(pulumi.ComponentResource):

@@ -26,7 +26,7 @@ from cluster.machines import Machine
 from cluster.nodes.files import envelope, host_files
 from cluster.nodes.keys import ClusterKeys
 from cluster.nodes.kubeadm import settings_digest
-from cluster.remote import INSTALLED, PYTHON, Host, at_the_end, parting_words, scripts_digest
+from cluster.remote import INSTALLED, Host, at_the_end, parting_words, python, scripts_digest
 from cluster.settings import Role, Settings
 from cluster.versions import CONTAINERD
 
@@ -35,13 +35,15 @@ class Nodes(pulumi.ComponentResource):
     """All nodes of the cluster.
 
     Args:
-        name: prefix of nothing but this component; children carry their nodes' names.
+        name: of nothing but this component; children carry their nodes' names.
         settings: the stack's settings.
         machines: the machines, by node name.
         root: the project's folder, where paths in settings start.
         recovery_key: the age key that opens the snapshot which the cluster is to be made from, if it is lost.
+        prefix: of the children's names, where a program has several clusters.
 
     Attributes:
+        prefix: the same.
         keys: secrets of the cluster, and its anchor: what lives in the cluster is deleted with it.
         joined: what made each node a member, by its name, control planes among them.
         control_plane: the first of these that is a control plane: from then on the API answers.
@@ -59,14 +61,16 @@ class Nodes(pulumi.ComponentResource):
         machines: Mapping[str, Machine],
         root: Path,
         recovery_key: pulumi.Output[str] | None = None,
+        prefix: str = "",
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:nodes:Nodes", name, None, opts)
+        self.prefix = prefix
         self._settings = settings
         self._recovery_key = recovery_key
         self._snapshot = snapshot_digest(settings, root)
         self.recovery = {"RECOVERY": self._snapshot[:12]} if self._snapshot else {}
-        self.keys = ClusterKeys("cluster", pulumi.ResourceOptions(parent=self))
+        self.keys = ClusterKeys(f"{prefix}cluster", pulumi.ResourceOptions(parent=self))
         self.hosts = {n: self._host(m) for n, m in machines.items()}
         self._files = {n: host_files(settings, n, root) for n in machines}
         self._prepared = {n: self._prepare(n) for n in machines}
@@ -99,7 +103,7 @@ class Nodes(pulumi.ComponentResource):
 
     def _host(self, machine: Machine) -> Host:
         return Host(
-            machine.name,
+            f"{self.prefix}{machine.name}",
             machine,
             self._settings.ssh_timeout_seconds,
             remove_packages=self._settings.remove_packages,
@@ -152,7 +156,7 @@ class Nodes(pulumi.ComponentResource):
         return host.run(
             phase,
             values,
-            name=f"{name}-join",
+            name=f"{self.prefix}{name}-join",
             stdin=stdin,
             timed=True,
             after=[*ready, *leaving],
@@ -170,7 +174,7 @@ class Nodes(pulumi.ComponentResource):
             return []
         words = [f"NODE={name}", f"DRAIN_SECONDS={self._settings.drain_timeout_seconds}"]
         left = at_the_end(
-            f"{name}-membership",
+            f"{self.prefix}{name}-membership",
             "cluster.parting remove",
             stdin=parting_words({host: host.removal_line(words) for host in others}),
             opts=pulumi.ResourceOptions(
@@ -191,8 +195,8 @@ class Nodes(pulumi.ComponentResource):
         line = host.as_root(["bash", f"{INSTALLED}/receive.sh", self._snapshot])
         name = host.machine.name
         return local.Command(
-            f"{name}-recovery",
-            create=shlex.join([PYTHON, "-m", "cluster.recovery", path, self._snapshot]),
+            f"{self.prefix}{name}-recovery",
+            create=f"{python()} -m cluster.recovery {shlex.join([path, self._snapshot])}",
             stdin=parting_words({host: line}),
             logging=local.Logging.STDERR,
             add_previous_output_in_env=False,
@@ -252,8 +256,8 @@ class Nodes(pulumi.ComponentResource):
         """The kubeconfig, read anew only where certificates were renewed: else it is known in a preview."""
         first = self.control_hosts[0]
         renewed = [self._upgraded[first.machine.name]] if self._renewal() else []
-        after = [self.control_plane, *renewed]
-        read = first.run("access", self._renewal(), name="cluster-access", secret=True, after=after)
+        after, name = [self.control_plane, *renewed], f"{self.prefix}cluster-access"
+        read = first.run("access", self._renewal(), name=name, secret=True, after=after)
         return pulumi.Output.json_loads(read.stdout)
 
     @property

@@ -36,7 +36,7 @@ class SecretsEncryption(pulumi.ComponentResource):
         host.run(
             "encryption",
             {"NODE": host.machine.name, **({"ROTATION": word} if word else {})},
-            name=f"cluster-{name}",
+            name=f"{nodes.prefix}cluster-encryption",
             stdin=nodes.peers("control-plane"),
             after=[*nodes.upgraded_control_planes, *after],
         )

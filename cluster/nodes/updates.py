@@ -50,5 +50,11 @@ class OsUpdates(pulumi.ComponentResource):
             for node, host in nodes.hosts.items()
         ]
         if settings.os_updates.reboot:
-            Reboots("kured", settings, access, phases, pulumi.ResourceOptions(parent=self))
+            Reboots(
+                f"{nodes.prefix}kured",
+                settings,
+                access,
+                phases,
+                pulumi.ResourceOptions(parent=self),
+            )
         self.register_outputs({})

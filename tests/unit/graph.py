@@ -9,6 +9,7 @@ import runpy
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -198,8 +199,9 @@ def run_program(
     state: Mapping[str, Any] | None = None,
     preview: bool = False,
     graph: Graph | None = None,
+    program: Path = ROOT / "__main__.py",
 ) -> Graph:
-    """Run ``__main__.py`` on a stack file.
+    """Run a program, this project's own unless it is told otherwise, on a stack file.
 
     Args:
         changes: changes to the stack file.
@@ -209,6 +211,7 @@ def run_program(
         state: what the stack's last run left, by URN.
         preview: whether the run is a preview.
         graph: where registrations are kept, for runs that end in an error.
+        program: its file.
     """
     graph = graph or Graph()
     configure(changed(base, changes or {}))
@@ -224,16 +227,16 @@ def run_program(
     set_root_resource(None)  # type: ignore[arg-type]
     SETTINGS.outputs.clear()  # those of other tests: the run would wait for them
 
-    async def program() -> None:
+    async def body() -> None:
         stack = Stack()
         try:
-            runpy.run_path(str(ROOT / "__main__.py"))
+            runpy.run_path(str(program))
         finally:
             stack._finish()
 
     try:
         with patch("cluster.charts.knock"):
-            loop.run_until_complete(run_pulumi_func(program))
+            loop.run_until_complete(run_pulumi_func(body))
     finally:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()

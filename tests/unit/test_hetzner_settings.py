@@ -262,7 +262,7 @@ def test_the_public_half_of_a_login_key(kind: str, keys: dict[str, tuple[str, st
 def test_a_login_key_from_a_file(tmp_path: Path, keys: dict[str, tuple[str, str]]) -> None:
     private, public = keys["ed25519"]
     (tmp_path / "key").write_text(private)
-    assert load({"sshPrivateKeyFile": "key"}, CLOUD, tmp_path).public_key in public
+    assert str(load({"sshPrivateKeyFile": "key"}, CLOUD, tmp_path).public_key) in public
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,12 @@ Ready or not known to the cloud controller manager yet, whom nobody else would f
 
 
 def hetzner_controllers(
-    name: str, stack: Stack, access: ApiAccess, nodes: Nodes, cloud: HetznerServers
+    name: str,
+    stack: Stack,
+    access: ApiAccess,
+    nodes: Nodes,
+    cloud: HetznerServers,
+    opts: pulumi.ResourceOptions | None = None,
 ) -> HetznerControllers | None:
     """The controllers where there are servers; pods wait for the one that frees new nodes."""
     if cloud.network is None:
@@ -56,6 +61,7 @@ def hetzner_controllers(
         token=stack.hetzner_token,
         network=cloud.network,
         endpoint=stack.hetzner_endpoint,
+        opts=opts,
     )
     access.workers += controllers.initialised
     return controllers

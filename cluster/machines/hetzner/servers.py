@@ -48,6 +48,8 @@ class HetznerServers:
     Args:
         stack: the settings, and token and endpoint of the API.
         root: the project's folder, where paths in settings start.
+        prefix: of all resources' names, where a program has several clusters.
+        opts: of what the servers belong to.
 
     Attributes:
         machines: the machines by node name.
@@ -62,7 +64,13 @@ class HetznerServers:
         ClusterError: the API does not answer, or not to this token.
     """
 
-    def __init__(self, stack: Stack, root: Path) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        root: Path,
+        prefix: str = "",
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
         self.machines: Mapping[str, Machine] = {}
         self.servers: Mapping[str, pulumi.Output[str]] = {}
         self.network: pulumi.Output[str] | None = None
@@ -70,7 +78,7 @@ class HetznerServers:
         self.floating_ips: list[FloatingIp] = []
         if not stack.settings.hetzner_nodes:
             return
-        site = _Site("hetzner", stack, _consulted(stack), root)
+        site = _Site(prefix, stack, _consulted(stack), root, opts)
         self.machines = {name: site.machine(name) for name in stack.settings.hetzner_nodes}
         self.servers = {name: server.id for name, server in site.servers.items()}
         self.network = site.network.id
@@ -84,7 +92,8 @@ def _consulted(stack: Stack) -> Catalog:
     catalog = Catalog.fetch(stack.hetzner_token, stack.hetzner_endpoint, settings.cluster_name)
     if problems := catalog.problems(settings):
         raise SettingsError(problems)
-    for warning in catalog.warnings(settings, stack.public_key or None):
+    known = stack.public_key if isinstance(stack.public_key, str) else ""
+    for warning in catalog.warnings(settings, known or None):
         pulumi.log.warn(warning)
     pulumi.log.info(catalog.price(settings).table())
     return catalog
@@ -100,9 +109,18 @@ class _Site(pulumi.ComponentResource):
         floating_ips: addresses for MetalLB.
     """
 
-    def __init__(self, name: str, stack: Stack, catalog: Catalog, root: Path) -> None:
-        super().__init__("own-kubernetes:machines:HetznerServers", name, None)
+    def __init__(
+        self,
+        prefix: str,
+        stack: Stack,
+        catalog: Catalog,
+        root: Path,
+        opts: pulumi.ResourceOptions | None,
+    ) -> None:
+        name = f"{prefix}hetzner"
+        super().__init__("own-kubernetes:machines:HetznerServers", name, None, opts)
         self._name, self._stack, self._settings = name, stack, stack.settings
+        self._prefix = prefix
         self._catalog, self._root = catalog, root
         self._token = pulumi.Output.secret(stack.hetzner_token)
         self._provider = hcloud.Provider(
@@ -112,14 +130,14 @@ class _Site(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         keep = "" if self._settings.hetzner.delete_volumes else " --keep-volumes"
-        leaks = self._at_the_end("hetzner-leaks", f"leaks {self._settings.cluster_name}{keep}", [])
+        leaks = self._at_the_end(f"{name}-leaks", f"leaks {self._settings.cluster_name}{keep}", [])
         self._after: list[pulumi.Resource] = [leaks]
         self._private_key, self._ssh_key = self._login()
         self.network, self._subnet = self._make_network()
         sweep = pulumi.Output.format(
             "made {} --network {}{}", self._settings.cluster_name, self.network.id, keep
         )
-        self._swept = self._at_the_end("hetzner-sweep", sweep, [self._subnet])
+        self._swept = self._at_the_end(f"{name}-sweep", sweep, [self._subnet])
         self._firewall = self._make_firewall()
         self._groups = {group: self._placement_group(group) for group in self._group_names()}
         nodes = self._settings.hetzner_nodes
@@ -302,7 +320,7 @@ class _Site(pulumi.ComponentResource):
 
     def _boot_key(self, node: str) -> tls.PrivateKey:
         return tls.PrivateKey(
-            f"{node}-boot-key",
+            f"{self._prefix}{node}-boot-key",
             algorithm="ECDSA",
             ecdsa_curve="P256",
             opts=pulumi.ResourceOptions(parent=self),
@@ -312,7 +330,7 @@ class _Site(pulumi.ComponentResource):
         if not self._settings.hetzner.keep_addresses:
             return None
         return hcloud.PrimaryIp(
-            f"{name}-address",
+            f"{self._prefix}{name}-address",
             name=self._full(name),
             type="ipv4",
             auto_delete=False,
@@ -335,7 +353,7 @@ class _Site(pulumi.ComponentResource):
         if missing:
             labels[MADE] = datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%SZ")
         return hcloud.Server(
-            f"{name}-server",
+            f"{self._prefix}{name}-server",
             name=self._full(name),
             server_type=str(node.server_type),
             image=node.image,
@@ -374,7 +392,7 @@ class _Site(pulumi.ComponentResource):
         """Deletes the server in place of the provider, which fails for one that is gone already."""
         server, cluster = self.servers[name], self._settings.cluster_name
         words = pulumi.Output.format("server {} --id {}", cluster, server.id)
-        return self._at_the_end(f"{name}-end", words, [server], triggers=[server.id])
+        return self._at_the_end(f"{self._prefix}{name}-end", words, [server], triggers=[server.id])
 
     def _user_data(self, name: str, node: NodeSettings) -> pulumi.Output[str]:
         files = envelope(host_files(self._settings, name, self._root))
@@ -401,12 +419,12 @@ class _Site(pulumi.ComponentResource):
                     )
             return False
 
-        return pulumi.ErrorHook(f"{name}-server-refused", explain)
+        return pulumi.ErrorHook(f"{self._prefix}{name}-server-refused", explain)
 
     def _plug(self, name: str, node: NodeSettings) -> hcloud.ServerNetwork:
         server = self.servers[name]
         return hcloud.ServerNetwork(
-            f"{name}-network",
+            f"{self._prefix}{name}-network",
             server_id=server.id.apply(int),
             subnet_id=self._subnet.id,
             ip=str(node.internal_address),
