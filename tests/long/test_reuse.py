@@ -55,7 +55,7 @@ def pulumi(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Pulumi:
     do("config", "set", "--secret", "sshPrivateKey", stdin=PRIVATE_KEY)
     do("config", "set", "controlPlaneHostKey", host_key("cp1"))
     do("config", "set", "workerHostKey", host_key("w1"))
-    do("install")
+    do("install")  # the package, and below the pack: minutes
     do("install", where="policy")
     return run
 
