@@ -66,8 +66,11 @@ func (l Lock) Acquire(ctx context.Context, unschedulable bool, now time.Time) (s
 func (l Lock) Release(ctx context.Context) error {
 	return l.change(ctx, func(set *apps.DaemonSet) (bool, error) {
 		held, err := l.read(set, time.Time{})
-		if err != nil || held == nil || held.NodeID != l.node {
-			return false, fmt.Errorf("%s does not hold the lock: %w", l.node, err)
+		if err != nil {
+			return false, err
+		}
+		if held == nil || held.NodeID != l.node {
+			return false, fmt.Errorf("%s does not hold the lock", l.node)
 		}
 		delete(set.Annotations, l.annotation)
 		return true, nil

@@ -138,8 +138,11 @@ func (d *Daemon) look(ctx context.Context, now time.Time) error {
 		return err
 	}
 	holder, err := d.lock.Acquire(ctx, cordoned, now)
-	if err != nil || holder != d.Node {
-		return fmt.Errorf("reboot required; the lock is held by %q: %w", holder, err)
+	if err != nil {
+		return err
+	}
+	if holder != d.Node {
+		return fmt.Errorf("reboot required; the lock is held by %q", holder)
 	}
 	log.Printf("draining %s", d.Node)
 	if err := d.nodes.Drain(ctx, d.Node); err != nil {
