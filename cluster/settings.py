@@ -40,7 +40,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from pydantic.alias_generators import to_camel, to_snake
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from yaml import safe_load
 
@@ -713,7 +713,7 @@ class Stack:
         hetzner_endpoint: where Hetzner's API answers.
         backup_credentials: of the storage that snapshots are uploaded to, or None.
         recovery_key: the age key that opens ``recoverySnapshot``, or None.
-        later: by node name, ``address`` and ``host_key`` of hosts that are still to be made by somebody else.
+        later: by node name, ``address`` and ``hostKey`` of hosts that are still to be made by somebody else.
     """
 
     settings: Settings
@@ -757,8 +757,8 @@ def of(args: Mapping[str, Any], root: Path) -> Stack:
     given = {to_camel(key): _plain(value) for key, value in args.items() if value is not None}
     later: dict[str, dict[str, pulumi.Output[str]]] = {}
     for name, node in given.get("nodes", {}).items():
-        values = {to_snake(key): value for key, value in node.items()}
-        stand_ins = {"address": f"{name}.invalid", "host_key": NO_HOST_KEY}
+        values = {to_camel(key): value for key, value in node.items()}
+        stand_ins = {"address": f"{name}.invalid", "hostKey": NO_HOST_KEY}
         later[name] = {k: values[k] for k in stand_ins if isinstance(values.get(k), pulumi.Output)}
         given["nodes"][name] = values | {key: stand_ins[key] for key in later[name]}
     return replace(_stack({**_defaults(), **given}, root), later=later)

@@ -30,7 +30,7 @@ class ExistingHosts:
             internal_address=str(node.internal_address),
             user=node.user or settings.ssh_user,
             port=node.port or settings.ssh_port,
-            host_key=later.get("host_key", str(node.host_key)),
+            host_key=later.get("hostKey", str(node.host_key)),
             private_key=key,
             bastion=bastion_of(self._stack),
         )

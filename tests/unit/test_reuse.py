@@ -143,6 +143,9 @@ def test_what_can_not_be_used_is_refused_as_in_a_stack_file() -> None:
     with pytest.raises(SettingsError) as refused:
         settings.of({**KEYS, **wrong}, ROOT)
     assert {problem.key for problem in refused.value.problems} == {"helloReplicas", "noSuchKey"}
+    nodes = {"cp1": {**SITE["nodes"]["cp1"], "host_key": "none"}}
+    with pytest.raises(SettingsError, match=r"nodes\.cp1\.hostKey = 'none'"):
+        settings.of({**KEYS, "nodes": nodes}, ROOT)
     with pytest.raises(SettingsError, match="podCidr"):
         settings.of({**KEYS, "pod_cidr": "10.96.0.0/16"}, ROOT)
     with pytest.raises(SettingsError, match="sshPrivateKey"):
