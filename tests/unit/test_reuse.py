@@ -23,8 +23,9 @@ from cluster.args import ClusterArgs
 from cluster.errors import SettingsError
 from cluster.machines.hetzner.catalog import Catalog
 from cluster.settings import Settings
-from tests.unit.graph import REMOTE_COMMAND, SECRET, Graph, run_program
+from tests.unit.graph import REMOTE_COMMAND, SECRET, Graph, is_secret, run_program
 from tests.unit.stacks import CLOUD, PRIVATE_KEY, ROOT, SITE, declarations
+from tests.unit.test_entry import OUTPUTS
 from tests.unit.test_graph import lines
 from tests.unit.test_hetzner_graph import catalog
 
@@ -238,11 +239,13 @@ pulumi.export("state", made.state)
 
 def test_a_program_in_another_language_gets_a_cluster(tmp_path: Path) -> None:
     """Whose numbers all come as floats."""
-    graph = run_program(program=program(tmp_path, CONSTRUCT), preview=True)
+    outputs = {"green-cluster-access": OUTPUTS["cluster-access"]}
+    graph = run_program(program=program(tmp_path, CONSTRUCT), outputs=outputs)
     assert graph.inputs("green-hello-deployment")["spec"]["replicas"] == 3
     assert "maxPods: 50\n" in graph.inputs("green-cp1-prepare")["stdin"]
     state = graph.outputs["state"]
     assert state["url"] == "http://hello.example.com/"
+    assert is_secret(state["kubeconfig"])
     assert state["nodes"] == {"cp1": "10.0.0.11", "w1": "10.0.0.21", "w2": "10.0.0.22"}
 
 
