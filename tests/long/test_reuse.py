@@ -68,13 +68,22 @@ def test_a_program_in_yaml_gets_a_cluster_that_keeps_to_the_policies(pulumi: Pul
     assert "own-kubernetes@v1.0.0" in done.stdout, "the pack was asked"
 
 
+UNCHECKED = """\
+  unchecked:
+    type: command:remote:Command
+    properties:
+      create: "true"
+      connection:
+        host: 10.0.0.11
+"""
+
+
 def test_a_preview_that_breaks_a_policy_fails(pulumi: Pulumi, clone: Path) -> None:
     file = clone / "examples" / "yaml" / "Pulumi.yaml"
     kept = file.read_text()
-    file.write_text(
-        kept.replace("helloReplicas: 3", "helloImage: registry.example.com/hello:latest")
-    )
+    file.write_text(kept.replace("outputs:\n", f"{UNCHECKED}outputs:\n"))
     done = pulumi("preview", "--policy-pack", "../../policy")
     file.write_text(kept)
     assert done.returncode != 0
-    assert "image registry.example.com/hello:latest may be another one tomorrow" in done.stdout
+    assert "host-key-checked  (command:remote:Command: unchecked)" in done.stdout
+    assert "connection.hostKey is missing" in done.stdout
