@@ -13,6 +13,7 @@ import pytest
 from cluster import bom, versions
 from cluster.remote import SCRIPTS
 from cluster.settings import of_form
+from tests.unit.graph import run_program
 from tests.unit.stacks import CLOUD, ROOT, SITE, changed, declarations
 
 REQUIREMENTS = (ROOT / "requirements.txt").read_text()
@@ -68,6 +69,16 @@ def test_every_image_that_is_fetched_ahead_is_in_it() -> None:
     assert f"registry.k8s.io/kube-apiserver:v{versions.KUBERNETES}" in named
     etcd = part(bill, "registry.k8s.io/etcd")
     assert etcd["purl"] == "pkg:oci/etcd?repository_url=registry.k8s.io/etcd&tag=3.6.8-0"
+
+
+def test_every_image_that_the_program_declares_is_in_it() -> None:
+    changes = {"networkPolicies": True}
+    graph = run_program(changes, preview=True)
+    text = json.dumps([graph.inputs(name) for name in graph.custom()])
+    declared = set(re.findall(r'"image": "([^"]+)"', text))
+    assert {versions.KURED_IMAGE, versions.KUBE_ROUTER_IMAGE} <= declared
+    parts = made(changes)["components"]
+    assert declared <= {f"{c['name']}:{c['version']}" for c in parts if c["type"] == "container"}
 
 
 def test_every_python_package_is_in_it() -> None:
