@@ -170,6 +170,7 @@ def test_no_secret_is_where_others_could_look(stack: Stack) -> None:
     assert "kubeconfig" in needles.within(stack.outputs["kubeconfig"].encode()), "it would be found"
     for known in (
         "cp1:/etc/kubernetes/pki/ca.key",
+        "cp1:/etc/kubernetes/pki/encryption.yaml",
         "w1:/var/lib/kubelet/pki/",
         "in flight: w1:/run/",
     ):

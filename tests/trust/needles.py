@@ -10,7 +10,8 @@ from pathlib import Path
 
 _PEM = re.compile(r"-----BEGIN ([A-Z]* ?)PRIVATE KEY-----\s+(.*?)-----END", re.DOTALL)
 _VALUE = re.compile(
-    r"^\s*(?:- )?(?:client-key-data: |token: |secret: |user = )\"?([A-Za-z0-9+/=._:~-]{16,})\"?\s*$",
+    r"(?:^\s*(?:- )?|[{,] ?)(?:client-key-data: |token: |secret: |user = )\"?([A-Za-z0-9+/=._:~-]{16,})"
+    r"(?=[\"},\s]|$)",
     re.MULTILINE,
 )
 _LONG = 60

@@ -55,9 +55,11 @@ def test_secrets_of_files_that_hosts_have() -> None:
     text = (
         f"    client-key-data: {key}\n  tlsBootstrapToken: no\n    token: {token}\n    token: '@TOKEN@'\n"
         'user = "ACCESS:secret/of+storage="\n      - secret: c2VjcmV0IGF0IHJlc3Q=\n  user: kubernetes-admin\n'
+        "  - secretbox: {keys: [{name: key, secret: YW5vdGhlciBvbmUgb2YgdGhlc2U=}]}\n"
     )
     assert secrets_in(text) == [
         key, "0123456789abcdef", "secret/of+storage=", "c2VjcmV0IGF0IHJlc3Q=",
+        "YW5vdGhlciBvbmUgb2YgdGhlc2U=",
     ]  # fmt: skip
 
 
