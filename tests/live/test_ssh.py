@@ -49,9 +49,12 @@ def three_machines() -> Iterator[None]:
     if left := machines.leftovers():
         pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
     try:
+        mirror.build()
         machines.up([NODE, BASTION, INTRUDER])
+        mirror.serve()  # charts' hosts are waited for, also by a run that dials in vain
         yield
     finally:
+        mirror.stop()
         machines.down()
         shutil.rmtree(site.STATE, ignore_errors=True)
     assert machines.leftovers() == []
@@ -115,7 +118,7 @@ def engine(request: pytest.FixtureRequest) -> Callable[[MachineSpec | None], Eng
         own = {"nodes": nodes, "scheduleOnControlPlanes": True, "sshTimeoutSeconds": 5}
         if bastion:
             own["proxy"] = {"address": str(bastion.address)}
-        file = stacks.write(STACK, stacks.of_site(hosts=True) | own, {"mirror": None})
+        file = stacks.write(STACK, stacks.of_site(hosts=True) | own)
         return kind(stack=STACK, stack_file=file)
 
     return of
@@ -186,7 +189,6 @@ def kubectl(authority: Authority, folder: Path) -> subprocess.CompletedProcess[s
 
 
 def test_an_api_server_with_another_ca_at_that_address_is_refused(tmp_path: Path) -> None:
-    mirror.build()
     ours, other = Authority(), Authority()
     with taken_over(NODE):
         pair = "".join(other.pair(datetime.now(UTC) + DAY, str(NODE.address)))
