@@ -79,8 +79,10 @@ class Run:
             thread.start()
 
     def _read_lines(self) -> None:
-        for line in self._process.stdout or ():
-            self.lines.append(line.rstrip("\n"))
+        assert self._process.stdout is not None, "it is a pipe"
+        with self._process.stdout as said:
+            for line in said:
+                self.lines.append(line.rstrip("\n"))
 
     def _read_answer(self, reader: int) -> None:
         with os.fdopen(reader) as pipe:
