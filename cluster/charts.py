@@ -7,12 +7,10 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import pulumi
-
-from cluster.errors import ClusterError
+from cluster.errors import AnswerError
 from cluster.settings import Settings
 
 PATIENCE_SECONDS = 120.0
@@ -22,20 +20,8 @@ PAUSE_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
 
 
-class ChartError(ClusterError):
-    """A chart's host does not answer.
-
-    Args:
-        url: what was asked for.
-        why: how it failed last.
-    """
-
-    def __init__(self, url: str, why: object) -> None:
-        super().__init__(
-            f"no answer from {url}, tried for {PATIENCE_SECONDS:.0f} s: {why}\n"
-            "      expected: the place of a Helm chart, to be reached from this machine\n"
-            "      remedy:   see why it does not answer, or set mirror.charts, and run this again"
-        )
+class ChartError(AnswerError):
+    """A chart's host does not answer."""
 
 
 def chart_source(
@@ -45,7 +31,6 @@ def chart_source(
     *,
     chart: str,
     repository: str = "",
-    after: Sequence[pulumi.Resource] = (),
 ) -> dict[str, Any]:
     """The arguments of a Helm release that say which chart it is.
 
@@ -55,40 +40,48 @@ def chart_source(
         version: exact version.
         chart: the chart in the repository, or an ``oci://`` reference.
         repository: URL of a chart repository, or nothing for OCI.
-        after: the chart's host is waited for when these are made.
     """
     mirrored = settings.mirror.charts.get(name)
     if mirrored is not None:
-        reference = mirrored.replace("{version}", version)
-        return {"chart": _once_it_answers(reference, reference, after), "version": version}
-    url = f"{repository}/index.yaml" if repository else chart
-    source: dict[str, Any] = {"chart": _once_it_answers(url, chart, after), "version": version}
+        return {"chart": mirrored.replace("{version}", version), "version": version}
+    source: dict[str, Any] = {"chart": chart, "version": version}
     if repository:
         source["repository_opts"] = {"repo": repository}
     return source
 
 
-def _once_it_answers(
-    url: str, chart: str, after: Sequence[pulumi.Resource]
-) -> pulumi.Output[str] | str:
-    """The chart, once its host answers; previews don't wait."""
+async def once_it_answers(source: Mapping[str, Any]) -> None:
+    """Wait until the host of a chart answers; a file needs none.
+
+    Args:
+        source: what ``chart_source`` gave.
+
+    Raises:
+        ChartError: it does not, for ``PATIENCE_SECONDS``.
+    """
+    url = _place(source)
     scheme, _, rest = url.partition("://")
-    if scheme not in ("http", "https", "oci") or pulumi.runtime.is_dry_run():
-        return chart
+    if scheme not in ("http", "https", "oci"):
+        return
     asked = f"https://{rest.partition('/')[0]}/v2/" if scheme == "oci" else url
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            await asyncio.to_thread(knock, asked)
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise ChartError(
+                    f"no answer from {url}, tried for {PATIENCE_SECONDS:.0f} s: {error}",
+                    "the place of a Helm chart, to be reached from this machine",
+                    "see why it does not answer, or set mirror.charts, and run this again",
+                ) from None
+        await asyncio.sleep(PAUSE_SECONDS)
 
-    async def wait(_: object) -> str:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                await asyncio.to_thread(knock, asked)
-                return chart
-            except OSError as error:
-                if time.monotonic() > end:
-                    raise ChartError(url, error) from None
-            await asyncio.sleep(PAUSE_SECONDS)
 
-    return pulumi.Output.all(*[resource.urn for resource in after]).apply(wait)
+def _place(source: Mapping[str, Any]) -> str:
+    repository = source.get("repository_opts")
+    return f"{repository['repo']}/index.yaml" if repository else str(source["chart"])
 
 
 def knock(url: str) -> None:
@@ -106,7 +99,6 @@ def knock(url: str) -> None:
         if error.code >= 500:
             raise
     except urllib.error.URLError as error:
-        if not isinstance(
-            error.reason, ssl.SSLError
-        ):  # Helm may trust it, and tells if it does not
+        # Helm may trust it, and tells if it does not.
+        if not isinstance(error.reason, ssl.SSLError):
             raise

@@ -36,6 +36,19 @@ class ClusterError(RunError):
     """Base of this program's errors; Pulumi prints a ``RunError`` without a traceback."""
 
 
+class AnswerError(ClusterError):
+    """Somebody who was asked does not answer, or refuses.
+
+    Args:
+        happened: what went wrong, with the host's name.
+        expected: what would be right.
+        remedy: what to do now.
+    """
+
+    def __init__(self, happened: str, expected: str, remedy: str) -> None:
+        super().__init__(f"{happened}\n      expected: {expected}\n      remedy:   {remedy}")
+
+
 class SettingsError(ClusterError):
     """The stack file can't be used; raised before any resource is declared.
 

@@ -90,6 +90,9 @@ class NginxIngress(pulumi.ComponentResource):
             metadata={"name": NAMESPACE, "labels": namespace_labels("baseline")},
             opts=access.options(self),
         )
+        source = chart_source(
+            settings, "nginx-ingress", settings.ingress_version, chart=settings.ingress_chart
+        )
         self.release = k8s.helm.v3.Release(
             f"{name}-release",
             name=RELEASE,
@@ -108,18 +111,12 @@ class NginxIngress(pulumi.ComponentResource):
                 }
             },
             timeout=300,
-            **chart_source(
-                settings,
-                "nginx-ingress",
-                settings.ingress_version,
-                chart=settings.ingress_chart,
-                after=access.workers,
-            ),
+            **source,
             # Waits for its Service's address by itself, and starts while load balancing does.
             opts=access.options(
                 self,
                 [namespace, *access.workers],
-                mended(f"{name}-release", access, NAMESPACE, RELEASE),
+                mended(f"{name}-release", access, NAMESPACE, RELEASE, source),
             ),
         )
         self.register_outputs({})

@@ -27,7 +27,7 @@ from cryptography import x509
 
 from cluster.access import CERTIFIED_NAME
 from cluster.certificates import expiry
-from cluster.errors import ClusterError
+from cluster.errors import AnswerError
 
 CONNECT_SECONDS, ANSWER_SECONDS = 3.0, 4.0
 """Bounds on a connection, and on a server's silence; etcd has 2 s for an API server's own check of it."""
@@ -35,17 +35,8 @@ CONNECT_SECONDS, ANSWER_SECONDS = 3.0, 4.0
 Answer = TypeVar("Answer")
 
 
-class StatusError(ClusterError):
-    """The cluster can't be asked.
-
-    Args:
-        happened: what went wrong.
-        expected: what would be right.
-        remedy: what to do now.
-    """
-
-    def __init__(self, happened: str, expected: str, remedy: str) -> None:
-        super().__init__(f"{happened}\n      expected: {expected}\n      remedy:   {remedy}")
+class StatusError(AnswerError):
+    """The cluster can't be asked."""
 
 
 @dataclass(frozen=True)

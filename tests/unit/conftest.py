@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pulumi.runtime
 import pytest
-from pulumi.runtime.settings import SETTINGS
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +14,6 @@ def no_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for variable in ("PULUMI_CONFIG", "PULUMI_CONFIG_SECRET_KEYS", "HCLOUD_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
     pulumi.runtime.set_all_config({}, [])
-    SETTINGS.dry_run = False  # whatever the last run of the program was
     yield
     pulumi.runtime.set_all_config({}, [])
 

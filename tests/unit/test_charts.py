@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -40,12 +41,8 @@ def test_whoever_answers_is_there_were_it_with_a_refusal(server: str) -> None:
         charts.knock(f"{server}/503")
 
 
-def waited(url: str, chart: str) -> str | None:
-    async def wait() -> str | None:
-        found = charts._once_it_answers(url, chart, ())
-        return found if isinstance(found, str) else await found.future()
-
-    return asyncio.run(wait())
+def waited(chart: str, **source: Any) -> None:
+    asyncio.run(charts.once_it_answers({"chart": chart, "version": "1.0.0", **source}))
 
 
 def test_a_host_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,9 +55,9 @@ def test_a_host_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(charts, "knock", knock)
     monkeypatch.setattr(charts, "PAUSE_SECONDS", 0)
-    assert waited("oci://ghcr.io/nginx/charts/nginx", "oci://ghcr.io/x") == "oci://ghcr.io/x"
+    waited("oci://ghcr.io/nginx/charts/nginx")
     assert asked == ["https://ghcr.io/v2/"] * 3
-    assert waited("./charts/mine.tgz", "./charts/mine.tgz") == "./charts/mine.tgz"
+    waited("./charts/mine.tgz")
     assert len(asked) == 3, "a file is not asked for"
 
 
@@ -72,4 +69,4 @@ def test_a_host_that_stays_away_is_named_with_its_url(monkeypatch: pytest.Monkey
     monkeypatch.setattr(charts, "PATIENCE_SECONDS", -1.0)
     url = "https://charts.example.com/index.yaml"
     with pytest.raises(charts.ChartError, match=f"no answer from {url}.*Connection refused"):
-        waited(url, "metallb")
+        waited("metallb", repository_opts={"repo": "https://charts.example.com"})

@@ -20,7 +20,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 from urllib3.exceptions import ProtocolError
 
-from cluster.errors import ClusterError
+from cluster.errors import AnswerError
 
 CLUSTER_LABEL = "own-kubernetes/cluster"
 """On everything that is made for a cluster; its value is the cluster's name."""
@@ -47,17 +47,8 @@ Answer = TypeVar("Answer")
 Question = Callable[[Client], Answer]
 
 
-class HetznerError(ClusterError):
-    """Hetzner's API can't be asked, or refuses.
-
-    Args:
-        happened: what went wrong, with the host's name.
-        expected: what would be right.
-        remedy: what to do now.
-    """
-
-    def __init__(self, happened: str, expected: str, remedy: str) -> None:
-        super().__init__(f"{happened}\n      expected: {expected}\n      remedy:   {remedy}")
+class HetznerError(AnswerError):
+    """Hetzner's API can't be asked, or refuses."""
 
 
 def ask(token: str, endpoint: str, questions: Sequence[Question[Answer]]) -> list[Answer]:
