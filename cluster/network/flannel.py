@@ -14,11 +14,16 @@ import pulumi_kubernetes as k8s
 
 from cluster import versions
 from cluster.access import ApiAccess
-from cluster.nodes.hardening import namespace_labels
+from cluster.network.agents import agent_namespace, agent_rights
 from cluster.settings import Settings
 
 NAMESPACE = "kube-flannel"
 LABELS = {"app": "flannel", "tier": "node", "k8s-app": "flannel"}
+RULES = [
+    {"api_groups": [""], "resources": ["pods"], "verbs": ["get"]},
+    {"api_groups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
+    {"api_groups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
+]
 CNI_CONFIG = {
     "name": "cbr0",
     "cniVersion": "0.3.1",
@@ -52,19 +57,12 @@ class Flannel(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:network:Flannel", name, None, opts)
-        self._name = name
-        self._options = access.options(self)
-        namespace = k8s.core.v1.Namespace(
-            f"{name}-namespace",
-            metadata={
-                "name": NAMESPACE,
-                # It runs on the host's network and with rights that only this level has.
-                "labels": namespace_labels("privileged"),
-            },
-            opts=self._options,
-        )
+        options = access.options(self)
+        namespace = agent_namespace(name, NAMESPACE, options)
         in_namespace = access.options(self, [namespace])
-        account = self._account(in_namespace)
+        rights = agent_rights(
+            name, "flannel", NAMESPACE, RULES, opts=options, in_namespace=in_namespace
+        )
         config = k8s.core.v1.ConfigMap(
             f"{name}-config",
             metadata={"name": "kube-flannel-cfg", "namespace": NAMESPACE, "labels": LABELS},
@@ -88,38 +86,9 @@ class Flannel(pulumi.ComponentResource):
                 "selector": {"match_labels": {"app": "flannel"}},
                 "template": {"metadata": {"labels": LABELS}, "spec": _pod(settings.endpoint)},
             },
-            opts=access.options(self, [*account, config]),
+            opts=access.options(self, [*rights, config]),
         )
         self.register_outputs({})
-
-    def _account(self, in_namespace: pulumi.ResourceOptions) -> list[pulumi.Resource]:
-        account = k8s.core.v1.ServiceAccount(
-            f"{self._name}-account",
-            metadata={"name": "flannel", "namespace": NAMESPACE},
-            opts=in_namespace,
-        )
-        role = k8s.rbac.v1.ClusterRole(
-            f"{self._name}-role",
-            metadata={"name": "flannel"},
-            rules=[
-                {"api_groups": [""], "resources": ["pods"], "verbs": ["get"]},
-                {"api_groups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
-                {"api_groups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
-            ],
-            opts=self._options,
-        )
-        binding = k8s.rbac.v1.ClusterRoleBinding(
-            f"{self._name}-binding",
-            metadata={"name": "flannel"},
-            role_ref={
-                "api_group": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "flannel",
-            },
-            subjects=[{"kind": "ServiceAccount", "name": "flannel", "namespace": NAMESPACE}],
-            opts=self._options,
-        )
-        return [account, role, binding]
 
 
 def _pod(endpoint: str) -> Any:

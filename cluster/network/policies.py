@@ -13,7 +13,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from cluster.access import ApiAccess
-from cluster.nodes.hardening import namespace_labels
+from cluster.network.agents import agent_namespace, agent_rights
 from cluster.settings import Settings
 
 NAME = "kube-router"
@@ -22,6 +22,15 @@ HEALTH_PORT = 20244
 """On each node, without secrets; kube-router's own default."""
 
 READ = ["get", "list", "watch"]
+RULES = [
+    {
+        "api_groups": [""],
+        "resources": ["endpoints", "namespaces", "nodes", "pods", "services"],
+        "verbs": READ,
+    },
+    {"api_groups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": READ},
+    {"api_groups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": READ},
+]
 
 
 def network_policies(
@@ -48,18 +57,10 @@ class NetworkPolicies(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:network:NetworkPolicies", name, None, opts)
-        self._name = name
-        self._options = access.options(self)
-        namespace = k8s.core.v1.Namespace(
-            f"{name}-namespace",
-            metadata={
-                "name": NAME,
-                # It runs on the host's network and with rights that only this level has.
-                "labels": namespace_labels("privileged"),
-            },
-            opts=self._options,
-        )
-        account = self._account(access.options(self, [namespace]))
+        options = access.options(self)
+        namespace = agent_namespace(name, NAME, options)
+        in_namespace = access.options(self, [namespace])
+        rights = agent_rights(name, NAME, NAME, RULES, opts=options, in_namespace=in_namespace)
         k8s.apps.v1.DaemonSet(
             f"{name}-daemonset",
             metadata={"name": NAME, "namespace": NAME, "labels": LABELS},
@@ -67,47 +68,9 @@ class NetworkPolicies(pulumi.ComponentResource):
                 "selector": {"match_labels": LABELS},
                 "template": {"metadata": {"labels": LABELS}, "spec": _pod(settings)},
             },
-            opts=access.options(self, account),
+            opts=access.options(self, rights),
         )
         self.register_outputs({})
-
-    def _account(self, in_namespace: pulumi.ResourceOptions) -> list[pulumi.Resource]:
-        account = k8s.core.v1.ServiceAccount(
-            f"{self._name}-account",
-            metadata={"name": NAME, "namespace": NAME},
-            opts=in_namespace,
-        )
-        everything = ["endpoints", "namespaces", "nodes", "pods", "services"]
-        role = k8s.rbac.v1.ClusterRole(
-            f"{self._name}-role",
-            metadata={"name": NAME},
-            rules=[
-                {"api_groups": [""], "resources": everything, "verbs": READ},
-                {
-                    "api_groups": ["networking.k8s.io"],
-                    "resources": ["networkpolicies"],
-                    "verbs": READ,
-                },
-                {
-                    "api_groups": ["discovery.k8s.io"],
-                    "resources": ["endpointslices"],
-                    "verbs": READ,
-                },
-            ],
-            opts=self._options,
-        )
-        binding = k8s.rbac.v1.ClusterRoleBinding(
-            f"{self._name}-binding",
-            metadata={"name": NAME},
-            role_ref={
-                "api_group": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": NAME,
-            },
-            subjects=[{"kind": "ServiceAccount", "name": NAME, "namespace": NAME}],
-            opts=self._options,
-        )
-        return [account, role, binding]
 
 
 def _pod(settings: Settings) -> Any:
