@@ -958,6 +958,25 @@ def test_run_refuses_to_go_on_without_root(host: Host) -> None:
     assert "password-less sudo" in done.stderr
 
 
+def test_run_takes_new_scripts_and_no_script_is_missing_meanwhile(host: Host) -> None:
+    """Other runs, timers and logins use them at any moment."""
+    copied = shutil.copytree(host.scripts, host.path("/root/.own-kubernetes/scripts"))
+    entry = copied / "run.sh"
+    entry.write_text(entry.read_text().replace("((EUID == 0))", "((0 == 0))"))
+    (host.scripts / "updates.sh").write_text("old")
+    (host.scripts / "of-an-older-version.sh").write_text("old")
+    host.path("/run/systemd/system").mkdir(parents=True)
+    for changer in ("mv", "rm"):
+        there = "[[ -s /usr/local/lib/own-kubernetes/updates.sh ]] || echo missing >>/etc/missing"
+        host.command(changer, f'{there}\n/bin/{changer} "$@"\n{there}')
+    host.command("systemd-run", "[[ -x ${!#} ]]")
+    done = host.run(str(entry), "updates")
+    assert (done.returncode, done.stderr) == (0, "")
+    installed = {script.name: script.read_text() for script in host.scripts.iterdir()}
+    assert installed == {script.name: script.read_text() for script in copied.iterdir()}
+    assert not host.path("/etc/missing").exists()
+
+
 def test_every_phase_is_a_script_of_its_own() -> None:
     phases = {
         *("trust", "prepare", "control-plane", "join", "upgrade", "access", "webhook", "floating"),

@@ -19,7 +19,7 @@ shift
 [[ -d /run/systemd/system ]] || fail "systemd is not running here" "a host booted with systemd" \
   "use Debian 12/13 or Ubuntu 22.04/24.04"
 
-mkdir -p "$RUNTIME" "$LIBRARY" /var/log/own-kubernetes
+mkdir -p "$RUNTIME" /var/log/own-kubernetes
 exec 9>"$RUNTIME/lock"
 flock --wait 1800 9 || fail "another run has held $RUNTIME/lock for 30 minutes" \
   "one run at a time" "look at 'systemctl list-units own-kubernetes-*' on this host"
@@ -31,13 +31,15 @@ while unit=$(systemctl list-units --plain --no-legend --state=active,activating,
   wait_for 1800 "the end of $unit" bash -c "! systemctl is-active --quiet $unit"
 done
 
-# Scripts run from a place that only root can write to, also when a user copied them here.
-if [[ $here != "$LIBRARY" ]]; then
+# Scripts run from a place that only root can write to, also when a user copied them here. Each takes its place
+# by one rename: timers and logins use them at any moment, without this lock.
+if [[ $here != "$LIBRARY" ]] && ! diff --recursive --brief "$here" "$LIBRARY" >/dev/null 2>&1; then
   rm -rf "$LIBRARY.new"
-  install -d -m 0755 "$LIBRARY.new"
+  install -d -m 0755 "$LIBRARY" "$LIBRARY.new"
   install -m 0755 "$here"/* "$LIBRARY.new/"
-  rm -rf "$LIBRARY"
-  mv "$LIBRARY.new" "$LIBRARY"
+  mv --force "$LIBRARY.new"/* "$LIBRARY/"
+  rmdir "$LIBRARY.new"
+  for script in "$LIBRARY"/*; do [[ -e $here/${script##*/} ]] || rm -rf "$script"; done
 fi
 
 input=$RUNTIME/$phase.in result=$RUNTIME/$phase.out
