@@ -9,6 +9,7 @@ import pulumi
 import pulumi_kubernetes as k8s
 import yaml
 
+from cluster import copies
 from cluster.machines import Machine
 from cluster.nodes import Nodes, decoded
 from cluster.settings import API_PORT, Settings
@@ -47,7 +48,7 @@ class ApiAccess(pulumi.ComponentResource):
         )
         self.provider = k8s.Provider(
             f"{name}-kubernetes",
-            kubeconfig=self.kubeconfig,
+            kubeconfig=self.kubeconfig.apply(copies.for_provider),
             cluster_identifier=settings.cluster_name,
             # Else changed data would replace them (pulumi-kubernetes' default).
             enable_config_map_mutable=True,

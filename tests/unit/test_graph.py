@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from cluster import checks, versions
+from cluster.copies import for_provider
 from cluster.errors import SettingsError
 from cluster.nodes.files import envelope
 from tests.unit import goldens
@@ -510,7 +511,7 @@ def test_users_come_by_the_address_that_ssh_is_answered_at(
     assert cluster["cluster"]["tls-server-name"] == "kubernetes.default.svc"
     for shared in ({"apiEndpoint": "api.example.com"}, {"apiVirtualAddress": "10.0.0.5"}):
         own = run_program({**changes, **shared}, outputs=answers)
-        assert own.inputs("access-kubernetes")["kubeconfig"] == KUBECONFIG
+        assert own.inputs("access-kubernetes")["kubeconfig"] == for_provider(KUBECONFIG)
 
 
 def test_users_come_by_their_tunnel_if_they_have_one(answers: dict[str, Any]) -> None:
@@ -534,7 +535,7 @@ def test_no_secret_is_in_a_plain_input(ha: Graph) -> None:
 
 def test_secrets_reach_those_who_need_them(graph: Graph) -> None:
     """The other side of the test above: it does look at inputs that hold the secrets."""
-    assert graph.inputs("access-kubernetes")["kubeconfig"] == KUBECONFIG
+    assert graph.inputs("access-kubernetes")["kubeconfig"] == for_provider(KUBECONFIG)
     assert graph.inputs("w1-join")["stdin"].endswith(private_key("cluster-worker-key"))
     assert graph.inputs("w1-scripts")["connection"]["privateKey"] == PRIVATE_KEY
 
@@ -602,7 +603,7 @@ def test_an_unknown_kubeconfig_does_not_break_a_preview() -> None:
 
 def test_a_preview_after_an_up_knows_the_kubeconfig(answers: dict[str, Any]) -> None:
     graph = run_program(preview=True, outputs=answers)
-    assert graph.inputs("access-kubernetes")["kubeconfig"] == KUBECONFIG
+    assert graph.inputs("access-kubernetes")["kubeconfig"] == for_provider(KUBECONFIG)
 
 
 def inputs_of_all(graph: Graph) -> dict[str, Any]:

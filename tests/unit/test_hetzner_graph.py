@@ -15,6 +15,7 @@ import pulumi
 import pytest
 import yaml
 
+from cluster.copies import for_provider
 from cluster.errors import SettingsError
 from cluster.machines.hetzner.catalog import Catalog, Image, Location, Place, Server, ServerType
 from cluster.machines.hetzner.prices import Money, Tariff
@@ -645,7 +646,7 @@ def test_users_come_by_the_public_address(answers: Answers, graph: Graph) -> Non
     assert is_secret(kubeconfig)
     assert yaml.safe_load(kubeconfig["value"])["clusters"] == [cluster]
     own = run(answers, {"apiEndpoint": "api.example.com"})
-    assert own.inputs("access-kubernetes")["kubeconfig"] == KUBECONFIG
+    assert own.inputs("access-kubernetes")["kubeconfig"] == for_provider(KUBECONFIG)
 
 
 def test_outputs(graph: Graph) -> None:
@@ -884,7 +885,7 @@ def test_servers_join_a_control_plane_on_an_existing_host(answers: Answers) -> N
     assert graph.deleted_with("cp1-join") == "cp1-end"
     first, *_ = graph.inputs("worker-1-join")["stdin"].splitlines()
     assert first == f"host cp1 debian 10.78.0.5 22 {host_key('cp1')}"
-    assert graph.inputs("access-kubernetes")["kubeconfig"] == KUBECONFIG
+    assert graph.inputs("access-kubernetes")["kubeconfig"] == for_provider(KUBECONFIG)
     for name in ("worker-1", "worker-2"):
         assert graph.deleted_with(f"{name}-join") == f"{name}-server"
 
