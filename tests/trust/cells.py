@@ -205,9 +205,17 @@ def no_sessions(machine: str) -> Step:
 
 
 def console(machine: str, line: str) -> str:
-    """Run a line on a machine without SSH."""
+    """Run a line on a machine without SSH, once it has booted."""
+    eventually(f"the console of {machine}", lambda: _is_on(machine))
     words = login._console(machine)
     return subprocess.run([*words, line], capture_output=True, text=True, check=False).stdout
+
+
+def _is_on(machine: str) -> bool:
+    try:
+        return login.leader(machine) > 0
+    except RuntimeError:
+        return False
 
 
 def power_cut(machine: str) -> Step:
@@ -374,7 +382,8 @@ def whole(place: Place) -> str:
     try:
         place.take()
         took = "by itself"
-    except RunFailedError:
+    except RunFailedError as error:
+        print(f"the run ended with: {str(error)[-1500:]}", flush=True)
         place.up()
         took = "`up` again"
     place.check()

@@ -161,7 +161,7 @@ def clocks() -> Iterator[Cell]:
 
 def host_keys() -> Iterator[Cell]:
     """F9: refused before any command runs; a rebuilt machine has an explicit way to rotate."""
-    says = "no SSH login as root at 10.77.0."
+    says = "another machine answers at 10.77.0."
     steps = [c.other_key("cp1"), c.up, c.ended, c.nothing_done("cp1"), c.own_key("cp1")]
     yield Cell("F9", EARLY, "another host key answers for cp1: refused", c.bare, steps, says=says)
     steps = [c.up, c.until(c.phase("w2", "prepare")), c.other_key("w2"), c.ended, c.own_key("w2")]
