@@ -23,6 +23,8 @@ from typing import Any
 
 import asyncssh
 
+from cluster.exits import NO_CLUSTER, NOT_WELL
+
 DIAL_SECONDS = 10
 """Bound on one login."""
 
@@ -30,10 +32,6 @@ PATIENCE_SECONDS = {"end": 20.0, "remove": 120.0}
 """How long hosts are tried. One that is to be given back and does not answer holds no destroy up."""
 
 PAUSE_SECONDS = 2.0
-
-NOT_WELL, NO_CLUSTER = 75, 76
-"""Exit status of a phase that wants another control plane to be asked (``lib.sh``): this one is not well, or a
-member of no cluster."""
 
 Host = Mapping[str, Any]
 

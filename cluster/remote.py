@@ -24,6 +24,7 @@ import pulumi
 from pulumi_command import local, remote
 
 from cluster import clock
+from cluster.exits import NO_CLUSTER
 from cluster.machines import Bastion, Machine
 
 SCRIPTS = Path(__file__).parent / "nodes" / "scripts"
@@ -34,9 +35,6 @@ CLOCK = f"{REMOTE_HOME}/scripts/clock.sh"
 
 INSTALLED = "/usr/local/lib/own-kubernetes"
 """Where ``run.sh`` puts the scripts, to run them from there; a new server is given some of them there."""
-
-NO_CLUSTER = 76
-"""Exit status of a host that is a member of no cluster (``lib.sh``)."""
 
 PER_DIAL_SECONDS = 10
 FIRST_PAUSE_SECONDS = 0.1

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from cluster.exits import NOT_WELL
 from tests.unit.hosts import SCRIPTS, TOKEN, Host
 from tests.unit.sites import HA, rendered
 
 STATE = "/var/lib/own-kubernetes"
 CONFIG = "/etc/own-kubernetes"
-NOT_WELL = 75
 
 KUBECTL = """\
 case $* in

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import parting
+from cluster.exits import NO_CLUSTER
 from cluster.remote import dial_retries
 from tests.unit.graph import LOG, Graph, run_program
 from tests.unit.stacks import ROOT, host_key
@@ -78,7 +78,7 @@ def test_lines_are_one_short_line_of_words(
     lines: dict[str, str], endings: dict[str, list[str]]
 ) -> None:
     removals = [line for n, found in endings.items() if n.endswith("-membership") for line in found]
-    there = f"test -e .own-kubernetes/scripts/run.sh || exit {parting.NO_CLUSTER}; "
+    there = f"test -e .own-kubernetes/scripts/run.sh || exit {NO_CLUSTER}; "
     assert all(line.startswith(there) for line in removals)
     for line in (*lines.values(), *(line.removeprefix(there) for line in removals)):
         assert "\n" not in line

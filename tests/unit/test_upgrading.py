@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.parting import NO_CLUSTER, NOT_WELL
+from cluster.exits import NO_CLUSTER, NOT_WELL
 from tests.unit.hosts import ADMITTED, DOOR_KEY, PEERS, Host
 from tests.unit.test_door import ETCD, MEMBERS
 
