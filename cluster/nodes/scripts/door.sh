@@ -52,7 +52,7 @@ mint() { # NODE ADDRESS VERSION
   wait_for 60 "the controller manager" controllers_run || true
   forget_dead_node "$1" "$2"
   token=$(kubeadm token create --ttl=15m --description="$DESCRIPTION $1")
-  ca=$(base64 --wrap=0 /etc/kubernetes/pki/ca.crt)
+  ca=$(base64 --wrap=0 "$PKI/ca.crt")
   endpoint=$(awk '$1 == "server:" {print $2}' "$ADMIN")
   printf '%s %s %s\n' "$token" "$ca" "$endpoint"
 }

@@ -68,10 +68,10 @@ restore_etcd() {
 }
 
 put_in_place() {
-  rm -rf /etc/kubernetes/pki
+  rm -rf "$PKI"
   mkdir -p /etc/kubernetes
   chmod 0755 "$RECOVERED/pki" "$RECOVERED/pki/etcd"
-  mv "$RECOVERED/pki" /etc/kubernetes/pki
+  mv "$RECOVERED/pki" "$PKI"
   mv "$RECOVERED/data/member" /var/lib/etcd/member
   rm -rf "$RECOVERED"
 }
