@@ -15,6 +15,7 @@ import pulumi_kubernetes as k8s
 
 from cluster import versions
 from cluster.access import ApiAccess
+from cluster.nodes.hardening import namespace_labels
 from cluster.remote import INSTALLED
 from cluster.settings import Settings
 
@@ -46,10 +47,7 @@ class Reboots(pulumi.ComponentResource):
         self._name = name
         namespace = k8s.core.v1.Namespace(
             f"{name}-namespace",
-            metadata={
-                "name": NAMESPACE,
-                "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
-            },
+            metadata={"name": NAMESPACE, "labels": namespace_labels("privileged")},
             opts=access.options(self),
         )
         in_namespace = access.options(self, [namespace])

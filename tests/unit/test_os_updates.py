@@ -119,7 +119,7 @@ def test_kured_runs_on_every_node_and_may_enter_the_host(graph: Graph) -> None:
     context = pod["containers"][0]["securityContext"]
     assert context == {"privileged": True, "readOnlyRootFilesystem": True}
     labels = graph.inputs("kured-namespace")["metadata"]["labels"]
-    assert labels == {"pod-security.kubernetes.io/enforce": "privileged"}
+    assert labels["pod-security.kubernetes.io/enforce"] == "privileged"
 
 
 def test_kured_may_do_no_more_than_it_has_to(graph: Graph) -> None:
