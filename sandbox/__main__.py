@@ -21,12 +21,13 @@ def main() -> int:
         default=dev.STACK,
         help="for up; the others take what is there",
     )
+    parser.add_argument("--all", action="store_true", help="for down: another checkout's, too")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("error: the sandbox makes machines and networks: run it as root", file=sys.stderr)
         return 1
     try:
-        outcome = COMMANDS[arguments.command](arguments.stack)
+        outcome = COMMANDS[arguments.command](arguments)
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -43,9 +44,9 @@ def status() -> int:
     return show(site.KUBECONFIG.read_text())
 
 
-COMMANDS: dict[str, Callable[[str], object]] = {
-    "up": lambda stack: dev.up(stack=stack),
-    "down": lambda _: dev.down(),
+COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
+    "up": lambda given: dev.up(stack=given.stack),
+    "down": lambda given: dev.down(anyones=given.all),
     "status": lambda _: status(),
 }
 

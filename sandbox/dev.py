@@ -74,11 +74,20 @@ def up(log: Log = print, stack: str = STACK) -> dict[str, Any]:
     return outputs
 
 
-def down(log: Log = print) -> None:
+def down(log: Log = print, *, anyones: bool = False) -> None:
     """Destroy what stacks there are, then the machines and everything else but the cache.
 
     Nothing need be there. A stack that can't be destroyed any more goes with its machines.
+
+    Args:
+        log: gets progress.
+        anyones: another checkout's machines go, too.
+
+    Raises:
+        RuntimeError: something runs for another checkout, or is left behind.
     """
+    if not anyones:
+        machines.check_own()
     for stack in STACKS:
         if stackfile.home(stack).exists():
             try:

@@ -7,6 +7,7 @@ prison.
 
 from sandbox.machines.disks import MachineSpec, host_key
 from sandbox.machines.fleet import (
+    check_own,
     console,
     create,
     down,
@@ -32,6 +33,7 @@ __all__ = [
     "Seed",
     "base_image",
     "base_packages",
+    "check_own",
     "console",
     "create",
     "down",

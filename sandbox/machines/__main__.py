@@ -26,7 +26,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="start machines, and wait until they answer")
     up.add_argument("specs", nargs="+", type=_spec, metavar="NAME=ADDRESS[:MEMORY_MIB[:CPUS]]")
-    commands.add_parser("down", help="remove all machines, their disks and their network")
+    down = commands.add_parser("down", help="remove all machines, their disks and their network")
+    down.add_argument("--all", action="store_true", help="another checkout's, too")
     commands.add_parser("list", help="name, address and state of all machines")
     for name, (_, text) in ONE.items():
         commands.add_parser(name, help=text).add_argument("name", choices=disks.names())
@@ -52,6 +53,8 @@ def _do(arguments: argparse.Namespace) -> None:
         case "up":
             machines.up(arguments.specs)
         case "down":
+            if not arguments.all:
+                machines.check_own()
             machines.down()
         case "list":
             on = machines.running()

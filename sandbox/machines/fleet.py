@@ -64,7 +64,8 @@ def up(specs: Sequence[MachineSpec], log: Log = print) -> None:
 def down(log: Log = print) -> None:
     """Remove machines, disks, keys, network and cgroups, whatever state they are in.
 
-    It takes the machines of every checkout on this host: their names and addresses are the same.
+    It takes the machines of every checkout on this host, as their names and addresses are the same: see
+    :func:`check_own`.
     """
     with alone():
         groups = cgroups.names()
@@ -82,6 +83,19 @@ def down(log: Log = print) -> None:
             site.STATE.rmdir()
     gone = sorted(group for group in groups if not group.endswith(".supervisor"))
     log(f"machines: removed {', '.join(gone) or 'none, none was there'}")
+
+
+def check_own() -> None:
+    """See that nothing runs for another checkout, or for one that was deleted.
+
+    Raises:
+        RuntimeError: something does; says what, and where that checkout is.
+    """
+    for name in sorted({group.removesuffix(".supervisor") for group in cgroups.names()}):
+        if others := detached.directories(name) - {site.ROOT}:
+            raise RuntimeError(
+                f"{name} runs for another checkout ({others.pop()}): take that down there, or here with --all"
+            )
 
 
 def remove(name: str) -> None:

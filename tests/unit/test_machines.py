@@ -222,6 +222,23 @@ def test_a_group_that_goes_away_while_it_is_looked_at_is_passed_over(
     assert cgroups.processes("w1") == [41]
 
 
+def test_machines_of_another_checkout_are_told_from_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    group = tmp_path / "systemd/sandbox/w1.supervisor"
+    group.mkdir(parents=True)
+    (tmp_path / "systemd/cgroup.procs").touch()
+    (group / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    monkeypatch.chdir(site.ROOT)
+    fleet.check_own()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RuntimeError, match=r"w1 runs for another checkout \(/.*\): .* with --all"):
+        fleet.check_own()
+    (group / "cgroup.procs").write_text("")
+    fleet.check_own()
+
+
 def test_only_root_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr("sys.argv", ["machines", "list"])
