@@ -1,15 +1,28 @@
-"""How live tests look at a cluster that is up."""
+"""What live tests run on, and how they look at a cluster that is up."""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
+import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from sandbox import machines, mirror, site
+from sandbox.engine import Engine
+from sandbox.engine.real import RealEngine
+from sandbox.engine.standin import StandinEngine
+
+ENGINES: dict[str, Callable[..., Engine]] = {"stand-in": StandinEngine, "real engine": RealEngine}
+UNTESTED = "previews, diffs and deletes were"
+"""What needs the real engine."""
+HCLOUD = "the real pulumi-hcloud was"
 
 Run = Callable[[list[str]], subprocess.CompletedProcess[str]]
 
@@ -28,6 +41,48 @@ systemctl list-units --failed --plain --no-legend
 iptables-save 2>/dev/null | grep -c . || true
 """
 """Prints all of a host that the program could have changed."""
+
+
+def engine_kind(name: str, untested: str = UNTESTED) -> Callable[..., Engine]:
+    """An engine's class, by a key of ``ENGINES``; skips the test where that engine is not there."""
+    if name == "real engine" and not shutil.which("pulumi"):
+        pytest.skip(f"no `pulumi` on the PATH: {untested} not tested")
+    return ENGINES[name]
+
+
+def all_gone() -> None:
+    """The end of mirror and machines."""
+    mirror.stop()
+    machines.down()
+
+
+@contextmanager
+def sandbox(
+    engine: str = "stand-in",
+    end: Callable[[], object] = all_gone,
+    untested: str = UNTESTED,
+) -> Iterator[Callable[..., Engine]]:
+    """A host without machines, where a test may make some; nothing is left at the end.
+
+    Args:
+        engine: a key of ``ENGINES``.
+        end: takes away what the test made, whatever state it is in.
+        untested: what is told where the engine is not there.
+
+    Yields:
+        The engine's class.
+    """
+    if os.geteuid():
+        pytest.skip("only root can make machines")
+    kind = engine_kind(engine, untested)
+    if left := machines.leftovers():
+        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
+    try:
+        yield kind
+    finally:
+        end()
+        shutil.rmtree(site.STATE, ignore_errors=True)
+    assert machines.leftovers() == []
 
 
 def on(machine: str, command: str, *, check: bool = True) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +11,18 @@ from typing import Any
 import pytest
 
 from cluster import versions
-from sandbox import dev, ha, machines, mirror, site
+from sandbox import dev, ha, machines
 from sandbox.engine import Engine, EngineError
 from sandbox.engine.real import RealEngine
-from sandbox.engine.standin import StandinEngine
-from tests.live.cluster import etcdctl, eventually, keep_kubeconfig, kubectl, on, ready
-
-ENGINES = ["stand-in", "real engine"]
+from tests.live.cluster import (
+    etcdctl,
+    eventually,
+    keep_kubeconfig,
+    kubectl,
+    on,
+    ready,
+    sandbox,
+)
 
 
 @dataclass
@@ -72,23 +75,11 @@ def ha_site(
         changes: to the stack file.
         kubernetes: the versions that the mirror has.
     """
-    if os.geteuid():
-        pytest.skip("only root can make machines")
-    if engine == "real engine" and not shutil.which("pulumi"):
-        pytest.skip("no `pulumi` on the PATH: previews, diffs and deletes were not tested")
-    if left := machines.leftovers():
-        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
-    kind = RealEngine if engine == "real engine" else StandinEngine
-    try:
+    with sandbox(engine) as kind:
         ha.start_site(kubernetes=kubernetes)
         stack = Site(kind(stack=ha.STACK, stack_file=ha.stack_file()))
         stack.up(changes)
         yield stack
-    finally:
-        mirror.stop()
-        machines.down()
-        shutil.rmtree(site.STATE, ignore_errors=True)
-    assert machines.leftovers() == []
 
 
 def nodes() -> dict[str, Any]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -21,8 +19,9 @@ import pytest
 from sandbox import cloud, dev, hetzner, machines, site
 from sandbox.engine import Engine, EngineError
 from sandbox.engine.real import RealEngine
-from sandbox.engine.standin import StandinEngine
 from tests.live.cluster import (
+    ENGINES,
+    HCLOUD,
     eventually,
     here,
     in_pod,
@@ -32,6 +31,7 @@ from tests.live.cluster import (
     pods_by_node,
     port_open,
     ready,
+    sandbox,
 )
 
 ATTACKER = IPv4Address("10.77.0.250")
@@ -64,25 +64,14 @@ class Site:
         return status, body.partition("\n")[0]
 
 
-@pytest.fixture(scope="module", params=["stand-in", "real engine"])
+@pytest.fixture(scope="module", params=ENGINES)
 def stack(request: pytest.FixtureRequest) -> Iterator[Site]:
-    if os.geteuid():
-        pytest.skip("only root can make machines")
-    if request.param == "real engine" and not shutil.which("pulumi"):
-        pytest.skip("no `pulumi` on the PATH: the real pulumi-hcloud was not tested")
-    if left := machines.leftovers():
-        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
-    file = cloud.stack_file()
-    kind = RealEngine if request.param == "real engine" else StandinEngine
-    try:
+    with sandbox(request.param, cloud.stop_site, HCLOUD) as kind:
+        file = cloud.stack_file()
         cloud.start_site()
         site_ = Site(kind(stack=cloud.STACK, stack_file=file))
         site_.up()
         yield site_
-    finally:
-        cloud.stop_site()
-        shutil.rmtree(site.STATE, ignore_errors=True)
-    assert machines.leftovers() == []
 
 
 def order(**fault: Any) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +14,12 @@ import pytest
 import yaml
 
 from cluster import bom, versions
-from sandbox import dev, machines, mirror, site
+from sandbox import dev, machines, site
 from sandbox.engine import Engine, EngineError
 from sandbox.engine.real import RealEngine
 from sandbox.engine.standin import StandinEngine
 from tests.live.cluster import (
+    ENGINES,
     FOUND,
     Run,
     eventually,
@@ -32,6 +31,7 @@ from tests.live.cluster import (
     on,
     pods_by_node,
     ready,
+    sandbox,
     shows_logs,
 )
 from tests.trust import cis
@@ -62,27 +62,16 @@ class Stack:
     sight: Sight
 
 
-@pytest.fixture(scope="module", params=["stand-in", "real engine"])
+@pytest.fixture(scope="module", params=ENGINES)
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    if os.geteuid():
-        pytest.skip("only root can make machines")
-    if request.param == "real engine" and not shutil.which("pulumi"):
-        pytest.skip("no `pulumi` on the PATH: previews, diffs and deletes were not tested")
-    if left := machines.leftovers():
-        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
-    engine: Engine = RealEngine() if request.param == "real engine" else StandinEngine()
-    try:
+    with sandbox(request.param) as kind:
+        engine = kind()
         dev.start_site()
         found = {name: on(name, FOUND) for name in NODES}
         with watched(NODES) as sight:
             outputs = engine.up(sight.log)
         keep_kubeconfig(outputs["kubeconfig"])
         yield Stack(engine, outputs, found, sight)
-    finally:
-        mirror.stop()
-        machines.down()
-        shutil.rmtree(site.STATE, ignore_errors=True)
-    assert machines.leftovers() == []
 
 
 def test_the_page_answers_by_host_name_at_the_ingress(stack: Stack) -> None:

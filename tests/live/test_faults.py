@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from sandbox import machines
+from tests.live.cluster import sandbox
 from tests.trust import cells
 from tests.trust.place import Place, place
 from tests.trust.runs import RunFailedError, best
@@ -15,11 +14,7 @@ from tests.trust.runs import RunFailedError, best
 
 @pytest.fixture
 def bare() -> Iterator[Place]:
-    if os.geteuid():
-        pytest.skip("only root can make machines")
-    if left := machines.leftovers():
-        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
-    with place(best()) as found:
+    with sandbox(), place(best()) as found:
         found.bare()
         yield found
         found.forget()

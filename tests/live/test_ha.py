@@ -8,8 +8,8 @@ from ipaddress import IPv4Address
 import pytest
 
 from sandbox import ha, machines
-from tests.live.cluster import on, port_open
-from tests.live.ha_site import ENGINES, Site, ha_site, is_up, lose_founder, members
+from tests.live.cluster import ENGINES, on, port_open
+from tests.live.ha_site import Site, ha_site, is_up, lose_founder, members
 
 VIRTUAL = ha.VIRTUAL_ADDRESS
 

@@ -17,6 +17,7 @@ from sandbox import machines
 from sandbox.hetzner.reality import Balancer, Boot, Rule
 from sandbox.hetzner.world import SandboxWorld
 from sandbox.machines import disks
+from tests.live.cluster import sandbox
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make machines")
 
@@ -45,24 +46,21 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def two_servers(keys: Path) -> Iterator[None]:
     """Servers 1 and 2 in private network 7; they come and go with these tests."""
-    if left := machines.leftovers():
-        pytest.fail(f"a sandbox is there already, take it down first: {left}")
-    before = _host()
-    WORLD.add_network(7, RANGE)
-    login = (keys / "login.pub").read_text().strip()
-    for number, address, private in ((1, ONE, ONE_PRIVATE), (2, TWO, TWO_PRIVATE)):
-        boot = Boot(number, f"demo-w{number}", address, _user_data(keys), (login,), 512, 2)
-        WORLD.create(boot)
-        WORLD.attach(number, 7, private)
-    for number in (1, 2):
-        _wait_for_cloud_init(number)
-    yield
-    for number in (1, 2, 3):
-        WORLD.delete(number)
-    WORLD.unbalance(5)
-    WORLD.remove_network(7)
-    machines.down()
-    assert machines.leftovers() == []
+    with sandbox():
+        before = _host()
+        WORLD.add_network(7, RANGE)
+        login = (keys / "login.pub").read_text().strip()
+        for number, address, private in ((1, ONE, ONE_PRIVATE), (2, TWO, TWO_PRIVATE)):
+            boot = Boot(number, f"demo-w{number}", address, _user_data(keys), (login,), 512, 2)
+            WORLD.create(boot)
+            WORLD.attach(number, 7, private)
+        for number in (1, 2):
+            _wait_for_cloud_init(number)
+        yield
+        for number in (1, 2, 3):
+            WORLD.delete(number)
+        WORLD.unbalance(5)
+        WORLD.remove_network(7)
     assert _host() == before
 
 

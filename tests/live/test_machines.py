@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import time
@@ -14,6 +13,7 @@ import pytest
 
 from sandbox import machines, site
 from sandbox.machines import MachineSpec
+from tests.live.cluster import sandbox
 
 ONE = MachineSpec("m1", IPv4Address("10.77.0.31"), 1024, 1)
 TWO = MachineSpec("m2", IPv4Address("10.77.0.32"), 512, 0.5)
@@ -22,16 +22,11 @@ TWO = MachineSpec("m2", IPv4Address("10.77.0.32"), 512, 0.5)
 @pytest.fixture(scope="module", autouse=True)
 def two_machines() -> Iterator[None]:
     """Both machines; they come and go with these tests, on a host that has no other machine."""
-    if os.geteuid():
-        pytest.skip("only root can make machines")
-    if left := machines.leftovers():
-        pytest.fail(f"a sandbox is there already, take it down first: {left}")
-    before = _host()
-    machines.up([ONE, TWO])
-    yield
-    machines.down()
-    machines.down()  # nothing there is no error
-    assert machines.leftovers() == []
+    with sandbox():
+        before = _host()
+        machines.up([ONE, TWO])
+        yield
+        machines.down()  # once more at the end: nothing there is no error
     assert _host() == before
 
 

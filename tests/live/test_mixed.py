@@ -5,8 +5,6 @@ The host has a leg in the servers' private network, as a vSwitch gives it one.
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -14,12 +12,18 @@ from typing import Any
 
 import pytest
 
-from sandbox import cloud, dev, hetzner, machines, site
-from sandbox.engine import Engine
-from sandbox.engine.real import RealEngine
-from sandbox.engine.standin import StandinEngine
+from sandbox import cloud, dev, hetzner, machines
 from sandbox.machines import routed
-from tests.live.cluster import eventually, keep_kubeconfig, kubectl, on, ready
+from tests.live.cluster import (
+    ENGINES,
+    HCLOUD,
+    eventually,
+    keep_kubeconfig,
+    kubectl,
+    on,
+    ready,
+    sandbox,
+)
 
 HOST = "own1"
 ADDRESS, PRIVATE = IPv4Address("10.77.0.31"), IPv4Address("10.78.0.200")
@@ -48,21 +52,19 @@ def plug_host_in(ended: threading.Event) -> None:
             return
 
 
-@pytest.fixture(scope="module", params=["stand-in", "real engine"])
+@pytest.fixture(scope="module", params=ENGINES)
 def outputs(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    if os.geteuid():
-        pytest.skip("only root can make machines")
-    if request.param == "real engine" and not shutil.which("pulumi"):
-        pytest.skip("no `pulumi` on the PATH: the real pulumi-hcloud was not tested")
-    if left := machines.leftovers():
-        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
     ended = threading.Event()
-    kind = RealEngine if request.param == "real engine" else StandinEngine
-    try:
+
+    def end() -> None:
+        ended.set()
+        cloud.stop_site()
+
+    with sandbox(request.param, end, HCLOUD) as kind:
         cloud.start_site()
         machines.up([machines.MachineSpec(HOST, ADDRESS, 4096)])
         file = cloud.stack_file(CHANGES)
-        engine: Engine = kind(stack=cloud.STACK, stack_file=file)
+        engine = kind(stack=cloud.STACK, stack_file=file)
         threading.Thread(target=plug_host_in, args=[ended], daemon=True).start()
         found = engine.up()
         keep_kubeconfig(found["kubeconfig"])
@@ -70,11 +72,6 @@ def outputs(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
         engine.down()
         assert hetzner.leftovers() == []
         assert on(HOST, "ls /etc/kubernetes", check=False) == ""
-    finally:
-        ended.set()
-        cloud.stop_site()
-        shutil.rmtree(site.STATE, ignore_errors=True)
-    assert machines.leftovers() == []
 
 
 def test_the_page_answers_through_the_load_balancer(outputs: dict[str, Any]) -> None:

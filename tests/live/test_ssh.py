@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,12 +17,9 @@ import yaml
 from cluster import parting, recovery
 from sandbox import machines, mirror, site, stacks
 from sandbox.engine import Engine, EngineError
-from sandbox.engine.real import RealEngine
-from sandbox.engine.standin import StandinEngine
 from sandbox.machines import MachineSpec
 from sandbox.machines.network import LEG
-from tests.live.cluster import on
-from tests.live.ha_site import ENGINES
+from tests.live.cluster import ENGINES, engine_kind, on, sandbox
 from tests.unit.kubernetes_apis import DAY, Authority
 
 NODE = MachineSpec("node", IPv4Address("10.77.0.31"), 512, 1)
@@ -44,20 +39,11 @@ server.serve_forever()
 
 @pytest.fixture(scope="module", autouse=True)
 def three_machines() -> Iterator[None]:
-    if os.geteuid():
-        pytest.skip("only root can make machines")
-    if left := machines.leftovers():
-        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
-    try:
+    with sandbox():
         mirror.build()
         machines.up([NODE, BASTION, INTRUDER])
         mirror.serve()  # charts' hosts are waited for, also by a run that dials in vain
         yield
-    finally:
-        mirror.stop()
-        machines.down()
-        shutil.rmtree(site.STATE, ignore_errors=True)
-    assert machines.leftovers() == []
 
 
 @contextmanager
@@ -109,9 +95,7 @@ def login(way: dict[str, Any]) -> None:
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Callable[[MachineSpec | None], Engine]:
     """An engine, by the bastion that the stack has, if any."""
-    if request.param == "real engine" and not shutil.which("pulumi"):
-        pytest.skip("no `pulumi` on the PATH")
-    kind = RealEngine if request.param == "real engine" else StandinEngine
+    kind = engine_kind(request.param)
 
     def of(bastion: MachineSpec | None) -> Engine:
         nodes = {NODE.name: {"role": "control-plane", "address": str(NODE.address)}}

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from sandbox import dev, ha, machines, site
-from tests.live.cluster import eventually, heads_of_secrets, kubectl, on, ready
-from tests.live.ha_site import ENGINES, Site, ha_site, members, nodes
+from tests.live.cluster import ENGINES, eventually, heads_of_secrets, kubectl, on, ready
+from tests.live.ha_site import Site, ha_site, members, nodes
 from tests.s3 import S3
 
 CONTROL_PLANES = {name: node for name, node in ha.NODES.items() if name.startswith("cp")}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +14,18 @@ import pytest
 
 from sandbox import dev, machines, mirror, site, stacks
 from sandbox.engine import Engine
-from sandbox.engine.real import RealEngine
-from sandbox.engine.standin import StandinEngine
 from sandbox.machines import MachineSpec, login
-from tests.live.cluster import eventually, keep_kubeconfig, kubectl, on, port_open, ready
+from tests.live.cluster import (
+    ENGINES,
+    eventually,
+    keep_kubeconfig,
+    kubectl,
+    on,
+    port_open,
+    ready,
+    sandbox,
+)
 from tests.live.cluster import here as locally
-from tests.live.ha_site import ENGINES
 
 STACK = "bastion"
 BASTION = "10.77.0.9"
@@ -44,14 +48,7 @@ class Site:
 
 @pytest.fixture(scope="module", params=ENGINES)
 def stack(request: pytest.FixtureRequest) -> Iterator[Site]:
-    if os.geteuid():
-        pytest.skip("only root can make machines")
-    if request.param == "real engine" and not shutil.which("pulumi"):
-        pytest.skip("no `pulumi` on the PATH")
-    if left := machines.leftovers():
-        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
-    kind = RealEngine if request.param == "real engine" else StandinEngine
-    try:
+    with sandbox(request.param) as kind:
         mirror.build()
         addresses = {"bastion": BASTION, **{name: node["address"] for name, node in NODES.items()}}
         machines.up([MachineSpec(name, IPv4Address(at), 4096) for name, at in addresses.items()])
@@ -60,11 +57,6 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Site]:
         with tunnel() as process:
             engine = kind(stack=STACK, stack_file=stack_file())
             yield Site(engine, engine.up(), process)
-    finally:
-        mirror.stop()
-        machines.down()
-        shutil.rmtree(site.STATE, ignore_errors=True)
-    assert machines.leftovers() == []
 
 
 def stack_file(changes: Mapping[str, Any] | None = None) -> Path:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox import ha, machines
-from tests.live.cluster import eventually, heads_of_secrets, kubectl, on, ready
-from tests.live.ha_site import ENGINES, Site, ha_site, is_up, lose_founder, members, nodes, serves
+from tests.live.cluster import ENGINES, eventually, heads_of_secrets, kubectl, on, ready
+from tests.live.ha_site import Site, ha_site, is_up, lose_founder, members, nodes, serves
 
 VIRTUAL = ha.VIRTUAL_ADDRESS
 ROTATED = {"encryptionRotation": "2026"}

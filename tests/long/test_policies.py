@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -13,13 +11,17 @@ from typing import Any
 import pytest
 
 from sandbox import dev, machines, mirror, site, stacks
-from sandbox.engine import Engine
-from sandbox.engine.real import RealEngine
-from sandbox.engine.standin import StandinEngine
 from sandbox.machines import MachineSpec
 from sandbox.mirror import builds
-from tests.live.cluster import eventually, in_pod, keep_kubeconfig, kubectl, on
-from tests.live.ha_site import ENGINES
+from tests.live.cluster import (
+    ENGINES,
+    eventually,
+    in_pod,
+    keep_kubeconfig,
+    kubectl,
+    on,
+    sandbox,
+)
 
 STACK = "policies"
 NODES = {"cp1": "10.77.0.11", "w1": "10.77.0.21"}
@@ -31,30 +33,18 @@ PAGE = "hello-world"
 @pytest.fixture(scope="module", params=ENGINES)
 def outputs(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """The outputs of a stack with two nodes for workloads, where policies are enforced."""
-    if os.geteuid():
-        pytest.skip("only root can make machines")
-    if request.param == "real engine" and not shutil.which("pulumi"):
-        pytest.skip("no `pulumi` on the PATH")
-    if left := machines.leftovers():
-        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
-    kind = RealEngine if request.param == "real engine" else StandinEngine
-    try:
+    with sandbox(request.param) as kind:
         mirror.build()
         mirror.build_optional("kube-router")
         machines.up([MachineSpec(name, IPv4Address(at), 4096) for name, at in NODES.items()])
         mirror.serve()
-        engine: Engine = kind(stack=STACK, stack_file=stack_file())
+        engine = kind(stack=STACK, stack_file=stack_file())
         found = engine.up()
         keep_kubeconfig(found["kubeconfig"])
         yield found
         engine.down()
         for name in NODES:
             assert on(name, RULES) == "0", "a host that is given back has none of its rules"
-    finally:
-        mirror.stop()
-        machines.down()
-        shutil.rmtree(site.STATE, ignore_errors=True)
-    assert machines.leftovers() == []
 
 
 def stack_file() -> Any:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox import dev, ha, machines
-from tests.live.cluster import eventually, kubectl, on, ready
-from tests.live.ha_site import ENGINES, Site, ha_site, members, nodes
+from tests.live.cluster import ENGINES, eventually, kubectl, on, ready
+from tests.live.ha_site import Site, ha_site, members, nodes
 from tests.live.load import Load
 
 ALWAYS = {"osUpdates": {"reboots": {"start": "00:00", "end": "23:59", "checkSeconds": 10}}}

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox import dev
-from tests.live.cluster import eventually, kubectl, ready
-from tests.live.ha_site import ENGINES, Site, ha_site, members, nodes
+from tests.live.cluster import ENGINES, eventually, kubectl, ready
+from tests.live.ha_site import Site, ha_site, members, nodes
 from tests.live.load import Load
 
 FROM, TO = "1.36.4", "1.37.2"
