@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 from sandbox.machines import cgroups, login
+from tests.live.background import Background
 
 IN_FLIGHT = ("run/own-kubernetes", "tmp", "var/tmp")
 """Where on a machine the program, and what it runs, puts files for a while."""
@@ -25,7 +24,7 @@ class File(NamedTuple):
     data: bytes
 
 
-class Watch:
+class Watch(Background):
     """Looks again and again, until its block ends.
 
     What lives for less than the interval may be missed.
@@ -45,33 +44,15 @@ class Watch:
     def __init__(
         self, machines: Sequence[str], here: Sequence[Path] = (), interval: float = 0.25
     ) -> None:
-        self._machines, self._here, self._interval = machines, here, interval
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__(interval)
+        self._machines, self._here = machines, here
         self._known: set[tuple[str, int, int, int]] = set()
         self.command_lines: set[bytes] = set()
         self.environments: set[bytes] = set()
         self.files: list[File] = []
         self.looks = 0
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._end.wait(self._interval):
-            self.look()
-
-    def look(self) -> None:
+    def once(self) -> None:
         """One look."""
         self.looks += 1
         for process in Path("/proc").glob("[0-9]*"):
