@@ -187,6 +187,8 @@ def audit_policy() -> dict[str, Any]:
         "omitStages": ["RequestReceived"],
         "rules": [
             _rule("None", nonResourceURLs=["/livez*", "/readyz*", "/healthz*", "/version"]),
+            # Its own, to fill its caches: whoever asks it is another user.
+            _rule("None", users=["system:apiserver"], verbs=["get", "list", "watch"]),
             _rule("None", resources=_resources("coordination.k8s.io", "leases")),
             _rule("None", resources=_resources("", "events") + _resources("events.k8s.io")),
             _rule(
@@ -198,7 +200,6 @@ def audit_policy() -> dict[str, Any]:
             _rule(
                 "None",
                 users=[
-                    "system:apiserver",
                     "system:kube-controller-manager",
                     "system:kube-scheduler",
                     "system:kube-proxy",

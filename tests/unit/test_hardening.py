@@ -67,6 +67,8 @@ def test_the_audit_log_keeps_who_got_which_rights_and_leaves_noise_out() -> None
     assert audited("update", "coordination.k8s.io", "leases") == "None"
     assert audited("watch", "discovery.k8s.io", "endpointslices", "system:kube-proxy") == "None"
     assert audited("list", "", "secrets", "system:kube-controller-manager") == "Metadata"
+    assert audited("list", "", "secrets", "system:apiserver") == "None", "its own cache"
+    assert audited("update", "", "secrets", "system:apiserver") == "Metadata"
 
 
 def test_the_audit_log_has_its_bounds_and_can_be_turned_off() -> None:
