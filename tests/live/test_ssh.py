@@ -95,7 +95,7 @@ def login(way: dict[str, Any]) -> None:
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Callable[[MachineSpec | None], Engine]:
     """An engine, by the bastion that the stack has, if any."""
-    kind = engine_kind(request.param)
+    kind = engine_kind(request.param, "pulumi-command's dials were")
 
     def of(bastion: MachineSpec | None) -> Engine:
         nodes = {NODE.name: {"role": "control-plane", "address": str(NODE.address)}}
