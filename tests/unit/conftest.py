@@ -7,6 +7,11 @@ from collections.abc import Iterator
 
 import pulumi.runtime
 import pytest
+from hypothesis import HealthCheck, settings
+
+# What a busy machine takes for an example tells nothing of the program.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)
