@@ -530,7 +530,9 @@ def test_containerd_gets_kubeadms_pause_image_and_restarts_on_change_only(host: 
     host.write("/etc/own-kubernetes/containerd.toml", 'sandbox = "@PAUSE@"\n')
     host.source("prepare.sh", "set_up_containerd")
     assert host.read("/etc/containerd/config.toml") == 'sandbox = "registry.k8s.io/pause:3.10.1"\n'
-    assert "containerd.sock" in host.read("/etc/crictl.yaml")
+    assert host.read("/etc/crictl.yaml").splitlines() == [
+        "runtime-endpoint: unix:///run/containerd/containerd.sock", "timeout: 60",
+    ]  # fmt: skip
     assert "systemctl restart containerd" in host.calls
     host.forget_calls()
     host.source("prepare.sh", "set_up_containerd")

@@ -165,7 +165,8 @@ set_up_containerd() {
     systemctl enable --quiet containerd
     systemctl restart containerd
   fi
-  put /etc/crictl.yaml <<<'runtime-endpoint: unix:///run/containerd/containerd.sock'
+  # Seconds: crictl's own 2 are too few to stop a container on a busy host.
+  put /etc/crictl.yaml <<<$'runtime-endpoint: unix:///run/containerd/containerd.sock\ntimeout: 60'
   wait_for 60 "containerd's CRI" crictl info
 }
 
