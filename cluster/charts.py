@@ -1,4 +1,9 @@
-"""Where a chart is taken from: its public place, or a site's mirror."""
+"""Where a chart is taken from: its public place, or a site's mirror.
+
+Its host is waited for before the release is declared, and not by a hook of the release: the Kubernetes provider
+(4.34) loads a chart when it checks a release's arguments, which is before any hook, and in every run. A chart
+that is away then ends the run, though only after what waits for load balancing has given up.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,10 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import pulumi
 
 from cluster.errors import AnswerError
 from cluster.settings import Settings
@@ -31,6 +38,7 @@ def chart_source(
     *,
     chart: str,
     repository: str = "",
+    after: Sequence[pulumi.Resource] = (),
 ) -> dict[str, Any]:
     """The arguments of a Helm release that say which chart it is.
 
@@ -40,21 +48,37 @@ def chart_source(
         version: exact version.
         chart: the chart in the repository, or an ``oci://`` reference.
         repository: URL of a chart repository, or nothing for OCI.
+        after: the chart's host is waited for when these are made.
     """
     mirrored = settings.mirror.charts.get(name)
-    if mirrored is not None:
-        return {"chart": mirrored.replace("{version}", version), "version": version}
     source: dict[str, Any] = {"chart": chart, "version": version}
-    if repository:
+    if mirrored is not None:
+        source["chart"] = mirrored.replace("{version}", version)
+    elif repository:
         source["repository_opts"] = {"repo": repository}
-    return source
+    return {**source, "chart": _awaited(source, after)}
+
+
+def _awaited(
+    source: Mapping[str, Any], after: Sequence[pulumi.Resource]
+) -> pulumi.Output[str] | str:
+    """The chart, once its host answers; previews don't wait."""
+    chart = str(source["chart"])
+    if pulumi.runtime.is_dry_run():
+        return chart
+
+    async def wait(_: object) -> str:
+        await once_it_answers(source)
+        return chart
+
+    return pulumi.Output.all(*[resource.urn for resource in after]).apply(wait)
 
 
 async def once_it_answers(source: Mapping[str, Any]) -> None:
     """Wait until the host of a chart answers; a file needs none.
 
     Args:
-        source: what ``chart_source`` gave.
+        source: the arguments of a release that say which chart it is.
 
     Raises:
         ChartError: it does not, for ``PATIENCE_SECONDS``.

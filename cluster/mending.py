@@ -1,6 +1,4 @@
-"""What comes right before a Helm release is made or changed: its chart's host is waited for, ruins go.
-
-Ruins are what a run that was killed left of it.
+"""What a run that was killed left of a Helm release, taken away before the next run goes on.
 
 Helm keeps a Secret for each revision of a release. One that was cut off stays *pending*, and makes Helm refuse
 whatever comes after; one that ended after the engine was killed is there while the stack knows nothing of it,
@@ -8,19 +6,17 @@ and its name is taken. Only these records go: the objects of the release stay, a
 carry the release's name (helm.sh/docs, "Labels and Annotations"). The engine's lock on the stack has seen to it
 that no other run works on them.
 
-Resource hooks do both, as the engine calls them only where it is about to make or change the release.
+A resource hook does it, as the engine calls one only right before it makes or changes the release.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import pulumi
 
-from cluster import charts
 from cluster.access import ApiAccess
 
 PATIENCE_SECONDS = 60.0
@@ -30,7 +26,7 @@ PAUSE_SECONDS = 2.0
 
 
 def mended(
-    name: str, access: ApiAccess, namespace: str, release: str, source: Mapping[str, Any]
+    name: str, access: ApiAccess, namespace: str, release: str
 ) -> pulumi.ResourceHookBinding:
     """Hooks for a release.
 
@@ -39,7 +35,6 @@ def mended(
         access: the cluster's API.
         namespace: the release's.
         release: its name in Helm.
-        source: which chart it is (``charts.chart_source``).
     """
 
     def hook(moment: str, ruin: Callable[[str], bool]) -> pulumi.ResourceHook:
@@ -50,14 +45,10 @@ def mended(
 
         return pulumi.ResourceHook(f"{name}-{moment}", mend)
 
-    async def wait(_: pulumi.ResourceHookArgs) -> None:
-        await charts.once_it_answers(source)
-
-    chart = pulumi.ResourceHook(f"{name}-chart", wait)
     return pulumi.ResourceHookBinding(
         # The stack knows of none.
-        before_create=[chart, hook("new", lambda status: True)],
-        before_update=[chart, hook("again", lambda status: status.startswith("pending"))],
+        before_create=[hook("new", lambda status: True)],
+        before_update=[hook("again", lambda status: status.startswith("pending"))],
     )
 
 

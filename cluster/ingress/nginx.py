@@ -90,9 +90,6 @@ class NginxIngress(pulumi.ComponentResource):
             metadata={"name": NAMESPACE, "labels": namespace_labels("baseline")},
             opts=access.options(self),
         )
-        source = chart_source(
-            settings, "nginx-ingress", settings.ingress_version, chart=settings.ingress_chart
-        )
         self.release = k8s.helm.v3.Release(
             f"{name}-release",
             name=RELEASE,
@@ -111,12 +108,18 @@ class NginxIngress(pulumi.ComponentResource):
                 }
             },
             timeout=300,
-            **source,
+            **chart_source(
+                settings,
+                "nginx-ingress",
+                settings.ingress_version,
+                chart=settings.ingress_chart,
+                after=access.workers,
+            ),
             # Waits for its Service's address by itself, and starts while load balancing does.
             opts=access.options(
                 self,
                 [namespace, *access.workers],
-                mended(f"{name}-release", access, NAMESPACE, RELEASE, source),
+                mended(f"{name}-release", access, NAMESPACE, RELEASE),
             ),
         )
         self.register_outputs({})

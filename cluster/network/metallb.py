@@ -95,24 +95,24 @@ class MetalLB(pulumi.ComponentResource):
             string_data={"secretkey": nodes.keys.derived("metallb memberlist")},
             opts=access.options(self, [namespace]),
         )
-        source = chart_source(
-            settings,
-            "metallb",
-            versions.METALLB,
-            chart="metallb",
-            repository=versions.METALLB_REPOSITORY,
-        )
         release = k8s.helm.v3.Release(
             f"{name}-release",
             name="metallb",
             namespace=NAMESPACE,
             values=VALUES,
             timeout=300,
-            **source,
+            **chart_source(
+                settings,
+                "metallb",
+                versions.METALLB,
+                chart="metallb",
+                repository=versions.METALLB_REPOSITORY,
+                after=access.workers,
+            ),
             opts=access.options(
                 self,
                 [memberlist, *access.workers],
-                mended(f"{name}-release", access, NAMESPACE, "metallb", source),
+                mended(f"{name}-release", access, NAMESPACE, "metallb"),
             ),
         )
         addresses = _addresses(settings, floating_ips)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pulumi.runtime
 import pytest
 from hypothesis import HealthCheck, settings
+from pulumi.runtime.settings import SETTINGS
 
 # What a busy machine takes for an example tells nothing of the program.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -19,6 +20,7 @@ def no_configuration(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for variable in ("PULUMI_CONFIG", "PULUMI_CONFIG_SECRET_KEYS", "HCLOUD_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
     pulumi.runtime.set_all_config({}, [])
+    SETTINGS.dry_run = False  # whatever the last run of the program was
     yield
     pulumi.runtime.set_all_config({}, [])
 

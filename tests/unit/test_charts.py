@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from cluster import charts
+from tests.unit.stacks import load
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -59,6 +61,25 @@ def test_a_host_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert asked == ["https://ghcr.io/v2/"] * 3
     waited("./charts/mine.tgz")
     assert len(asked) == 3, "a file is not asked for"
+
+
+def test_a_release_is_declared_only_once_its_host_answers() -> None:
+    answers = asyncio.Event()
+
+    async def once_it_answers(_: object) -> None:
+        await answers.wait()
+
+    async def declared() -> None:
+        with patch("cluster.charts.once_it_answers", once_it_answers):
+            source = charts.chart_source(load().settings, "metallb", "1.0.0", chart="metallb")
+            chart = source["chart"]
+            value = asyncio.ensure_future(chart.future())
+            await asyncio.sleep(0.01)
+            assert not value.done(), "the provider would load the chart, and fail"
+            answers.set()
+            assert await value == "metallb"
+
+    asyncio.run(declared())
 
 
 def test_a_host_that_stays_away_is_named_with_its_url(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,18 +143,23 @@ class HetznerControllers(pulumi.ComponentResource):
         values: dict[str, Any],
         after: list[pulumi.Resource],
     ) -> k8s.helm.v3.Release:
-        name, access = f"{self._name}-{suffix}", self._access
-        source = chart_source(
-            self._settings, chart, version, chart=chart, repository=versions.HCLOUD_REPOSITORY
-        )
         return k8s.helm.v3.Release(
-            name,
+            f"{self._name}-{suffix}",
             name=chart,
             namespace=NAMESPACE,
             values=values,
             timeout=300,
-            **source,
-            opts=access.options(self, after, mended(name, access, NAMESPACE, chart, source)),
+            **chart_source(
+                self._settings,
+                chart,
+                version,
+                chart=chart,
+                repository=versions.HCLOUD_REPOSITORY,
+                after=after,
+            ),
+            opts=self._access.options(
+                self, after, mended(f"{self._name}-{suffix}", self._access, NAMESPACE, chart)
+            ),
         )
 
     def _host_patches(self) -> list[pulumi.Resource]:
