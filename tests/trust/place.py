@@ -186,10 +186,12 @@ def place(engine: str) -> Iterator[Place]:
     mirror.build(log=_quiet)
     # Else whoever ends this in good order would leave it all behind.
     kept = signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
+    found = Place(engine)
     try:
-        yield Place(engine)
+        yield found
     finally:
         signal.signal(signal.SIGTERM, kept)
+        found.forget()  # a run is in a session of its own, which goes on without this one
         mirror.stop()
         machines.down(log=_quiet)
         shutil.rmtree(site.STATE, ignore_errors=True)
