@@ -251,7 +251,7 @@ def lived(name: str, where: Place, record: Record) -> bool:
     """Try the cells of a life one into the other; what they come to counts for all of them."""
     known = {cell.key: cell for cell in cells()}
     keys = LIVES[name].split()
-    met: dict[str, int] = {}
+    met: list[str] = []
     try:
         known[keys[0]].start(where)
         for key in keys:
@@ -259,7 +259,7 @@ def lived(name: str, where: Place, record: Record) -> bool:
                 known[key].met(where)
             except PointMissedError:
                 meet_again(known[key], where)
-            met[key] = where.ups
+            met.append(key)
             print(f"{key:<12} met", flush=True)
         began = time.monotonic()
         took = c.whole(where)
@@ -269,10 +269,8 @@ def lived(name: str, where: Place, record: Record) -> bool:
         entry, took = {"well": False, "seconds": 0}, f"{type(error).__name__}: {error}"
         print(took, flush=True)
     for key in keys if entry["well"] else keys[len(met) : len(met) + 1]:
-        if entry["well"]:
-            took = "`up` again" if where.ups > met[key] else "by itself"
-            took += f", in one life with {len(keys) - 1} others"
-        record.add(f"{where.engine} {key}", **entry, took=took)
+        note = f"{took}, in one life with {len(keys) - 1} others" if entry["well"] else took
+        record.add(f"{where.engine} {key}", **entry, took=note)
     return bool(entry["well"])
 
 

@@ -101,11 +101,6 @@ class Place:
         """The last run that was begun."""
         return self.runs[-1]
 
-    @property
-    def ups(self) -> int:
-        """How many runs to bring the stack up were begun."""
-        return sum(run.verb == "up" for run in self.runs)
-
     def take(self) -> None:
         """Let an ``up`` end."""
         self.outputs = {}

@@ -52,12 +52,10 @@ class Run:
         file: its file.
 
     Attributes:
-        verb: the same.
         lines: what it has said so far.
     """
 
     def __init__(self, verb: str, engine: str, stack: str, file: Path) -> None:
-        self.verb = verb
         self.lines: list[str] = []
         reader, writer = os.pipe()
         words = ["-u", "-m", "tests.trust.runs", verb, engine, stack, str(file), str(writer)]
