@@ -15,7 +15,9 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="fill the cache")
     build.add_argument("--kubernetes", default=versions.KUBERNETES, metavar="VERSION")
-    build.add_argument("--with", dest="optional", metavar="PART", help="kube-router, as well")
+    build.add_argument(
+        "--with", dest="optional", metavar="PART", help="as well: kube-router, or conformance"
+    )
     for name in ("serve", "stop", "status"):
         commands.add_parser(name)
     arguments = parser.parse_args()
@@ -35,7 +37,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.command == "build":
         mirror.build(arguments.kubernetes, log=_say)
         if arguments.optional:
-            mirror.build_optional(arguments.optional, log=_say)
+            mirror.build_optional(arguments.optional, arguments.kubernetes, log=_say)
     elif arguments.command == "serve":
         mirror.serve()
     elif arguments.command == "stop":

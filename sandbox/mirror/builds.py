@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -49,13 +50,28 @@ def parse(version: str) -> tuple[int, int, int]:
 
 def kubernetes(version: str) -> Build:
     """The seven commands of Kubernetes, stamped like a release."""
+    return _of_kubernetes("kubernetes", version, *(f"./cmd/{command}" for command in _KUBERNETES))
+
+
+def e2e(version: str) -> Build:
+    """Kubernetes' end-to-end tests, of which the conformance tests are some: ``e2e.test``."""
+    return replace(_of_kubernetes("e2e", version, "./test/e2e"), test=True)
+
+
+def e2e_tools(version: str) -> Build:
+    """What runs these tests side by side (``ginkgo``), and what their images hold."""
+    images = (f"./test/images/{name}" for name in ("agnhost", "nonewprivs"))
+    return _of_kubernetes("e2e-tools", version, "github.com/onsi/ginkgo/v2/ginkgo", *images)
+
+
+def _of_kubernetes(name: str, version: str, *packages: str) -> Build:
     major, minor, patch = parse(version)
     values = {"gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor}
     return Build(
-        name="kubernetes",
+        name=name,
         version=f"v{version}",
         module="k8s.io/kubernetes",
-        packages=tuple(f"./cmd/{command}" for command in _KUBERNETES),
+        packages=packages,
         stamps={
             f"{package}.{key}": str(value)
             for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")

@@ -35,6 +35,7 @@ class Build:
         replace: Modules taken from a directory.
         staging: Version to give to modules that go.mod finds in the module's own tree; default
             is to leave these to the version that is required.
+        test: Its one package is tests: compiled to a command called ``NAME.test``.
         own_go: Build with the Go release that the module's ``.go-version`` names: what is years
             old may behave otherwise when built with a Go that nobody tried then.
     """
@@ -51,6 +52,8 @@ class Build:
     empty: tuple[str, ...] = ()
     replace: Mapping[str, Path] = field(default_factory=dict, repr=False)
     staging: str = ""
+    # Not in what names a result's folder: all that was built before there were tests keeps its own.
+    test: bool = field(default=False, repr=False)
     own_go: bool = False
 
     @property
@@ -131,7 +134,7 @@ def build(recipe: Build) -> None:
     with host.fresh(recipe.output) as output:
         args: list[str | Path] = [
             go,
-            "build",
+            *(("test", "-c") if recipe.test else ("build",)),
             *options,
             "-o",
             f"{output}/",

@@ -32,6 +32,7 @@ class Image:
         debs: Debian packages that make the lower layer; images with the same ones share it.
         base: Further files of the lower layer.
         entrypoint: What runs by default.
+        arguments: What it is given by default; without an entrypoint, what runs.
         user: Who runs it; default is root.
     """
 
@@ -40,6 +41,7 @@ class Image:
     debs: tuple[Path, ...] = ()
     base: tuple[File, ...] = ()
     entrypoint: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     user: str = ""
 
     @property
@@ -59,11 +61,18 @@ def sha256(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def config(layers: Sequence[bytes], entrypoint: Sequence[str], user: str) -> bytes:
+def config(
+    layers: Sequence[bytes],
+    entrypoint: Sequence[str],
+    user: str,
+    arguments: Sequence[str] = (),
+) -> bytes:
     """Image configuration for uncompressed layers."""
     run: dict[str, Any] = {"Env": [_PATH], "WorkingDir": "/"}
     if entrypoint:
         run["Entrypoint"] = list(entrypoint)
+    if arguments:
+        run["Cmd"] = list(arguments)
     if user:
         run["User"] = user
     return _json(
@@ -95,7 +104,8 @@ def publish(image: Image) -> bool:
         return False
     lower = archive.pack(image.base, image.debs) if image.debs or image.base else b""
     layers = [layer for layer in (lower, archive.pack(image.files)) if layer]
-    _store(image.name, config(layers, image.entrypoint, image.user), layers)
+    settings = config(layers, image.entrypoint, image.user, image.arguments)
+    _store(image.name, settings, layers)
     host.write(stamp, image.key.encode())
     return True
 

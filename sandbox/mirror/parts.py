@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +43,27 @@ HOST_PREPARATION: Final = (
     "util-linux",
 )
 """Debian packages that preparing a host may ask for; the repository has all they depend on."""
+
+_TESTERS: Final = (
+    "bash",
+    "bind9-dnsutils",
+    "coreutils",
+    "curl",
+    "dash",
+    "findutils",
+    "grep",
+    "hostname",
+    "iproute2",
+    "libc-bin",
+    "mawk",
+    "netcat-openbsd",
+    "procps",
+    "sed",
+    "tar",
+    "util-linux",
+    "wget",
+)
+"""What the conformance tests call in pods of their own images."""
 
 _IPTABLES: Final = ("conntrack", "iptables", "kmod", "nftables")
 _NONROOT: Final = 65532
@@ -130,9 +151,13 @@ def cluster_parts(kubernetes: str) -> list[Part]:
     ]
 
 
-def optional_parts() -> list[Part]:
+def optional_parts(kubernetes: str) -> list[Part]:
     """What only some clusters ask for: built when it is wanted (``pipeline.build_optional``)."""
-    return [Part("kube-router", (builds.KUBE_ROUTER,), images=lambda: [_kube_router_image()])]
+    e2e, tools = builds.e2e(kubernetes), builds.e2e_tools(kubernetes)
+    return [
+        Part("kube-router", (builds.KUBE_ROUTER,), images=lambda: [_kube_router_image()]),
+        Part("conformance", (e2e, tools), images=lambda: _e2e_images(e2e, tools)),
+    ]
 
 
 def wanted_images(kubernetes: str) -> list[str]:
@@ -355,3 +380,102 @@ def _kured_image(build: Build) -> Image:
     return _static(
         strip_host(versions.KURED_IMAGE), "usr/bin/kured", build.command("kured"), nsenter
     )
+
+
+def _e2e_images(tests: Build, tools: Build) -> list[Image]:
+    """The images of the end-to-end tests that can be made here, under the tags that these tests want."""
+    makers: dict[str, Callable[[str, Build], Image]] = {
+        "agnhost": _agnhost_image,
+        "busybox": lambda name, _: _busybox_image(name),
+        "glibc-dns-testing": lambda name, _: _debian_image(name),
+        "kitten": _web_image,
+        "nautilus": _web_image,
+        "nginx": lambda name, _: _nginx_image(name),
+        "nonewprivs": _nonewprivs_image,
+    }
+    listed = host.run([tests.command("e2e.test"), "--list-images"]).split()
+    repository = "e2e-test-images/"
+    names = [n for n in map(strip_host, listed) if n.startswith(repository)]
+    kinds = {name: name.removeprefix(repository).partition(":")[0] for name in names}
+    return [makers[kind](name, tools) for name, kind in kinds.items() if kind in makers]
+
+
+def _debian_image(
+    name: str,
+    files: tuple[File, ...] = (),
+    entrypoint: tuple[str, ...] = (),
+    arguments: tuple[str, ...] = (),
+) -> Image:
+    """Debian's shell and tools: upstream's image for DNS tests is the same, agnhost's is of Alpine."""
+    links = (File("bin/nc", "nc.openbsd"), File("usr/bin/awk", "mawk"))
+    return Image(
+        name=name,
+        debs=tuple(debian.fetch(_TESTERS)),
+        base=(*_MINIMAL, *links),
+        files=files,
+        entrypoint=entrypoint,
+        arguments=arguments,
+    )
+
+
+def _agnhost_image(name: str, tools: Build, *more: File) -> Image:
+    """The tests' own server and client; the older tag that they update from gets the same command."""
+    porter = _e2e_images_source(tools) / "agnhost" / "porter"
+    passwd, group, *_ = _MINIMAL
+    files = (
+        File("agnhost", tools.command("agnhost")),
+        File("agnhost-2", "agnhost"),
+        File("uploads", None),
+        *(File(file, porter / file, 0o644) for file in ("localhost.crt", "localhost.key")),
+        # A user whose groups a test looks up in the image.
+        _with_line(passwd, b"user-defined-in-image:x:1000:1000::/home:/bin/sh\n"),
+        _with_line(group, b"group-defined-in-image:x:50000:user-defined-in-image\n"),
+    )
+    return _debian_image(name, (*files, *more), ("/agnhost",), ("pause",))
+
+
+def _with_line(file: File, line: bytes) -> File:
+    assert isinstance(file.content, bytes), "it is not made of a file"
+    return replace(file, content=file.content + line)
+
+
+def _web_image(name: str, tools: Build) -> Image:
+    """Agnhost with a picture to serve: ``kitten`` or ``nautilus``."""
+    kind = name.rpartition("/")[2].partition(":")[0]
+    html = _e2e_images_source(tools) / kind / "html"
+    page = (File(file, html / file, 0o644) for file in (f"{kind}.jpg", "data.json"))
+    return replace(_agnhost_image(name, tools, *page), arguments=("test-webserver",))
+
+
+def _busybox_image(name: str) -> Image:
+    """Debian's busybox, which is of another release than upstream's image."""
+    busybox = debian.command("busybox-static", "bin/busybox")
+    applets = host.run([busybox, "--list"]).split()
+    links = (File(f"bin/{applet}", "busybox") for applet in applets if applet != "busybox")
+    files = (File("bin/busybox", busybox), *links)
+    return Image(name=name, base=_MINIMAL, files=files, arguments=("sh",))
+
+
+def _nginx_image(name: str) -> Image:
+    """Debian's nginx, which is of another release than upstream's image; every tag is the same."""
+    return Image(
+        name=name,
+        debs=tuple(debian.fetch(["nginx"])),
+        base=_MINIMAL,
+        files=(
+            # What Debian sets up when the package is configured.
+            File("etc/nginx/sites-enabled/default", "/etc/nginx/sites-available/default"),
+            File("var/www/html/index.html", "/usr/share/nginx/html/index.html"),
+            File("run", None),
+        ),
+        arguments=("nginx", "-g", "daemon off;"),
+    )
+
+
+def _nonewprivs_image(name: str, tools: Build) -> Image:
+    command = File("usr/local/bin/nnp", tools.command("nonewprivs"), 0o4755)
+    return Image(name=name, base=_MINIMAL, files=(command,), arguments=("nnp",))
+
+
+def _e2e_images_source(tools: Build) -> Path:
+    return golang.download(tools.module, tools.version) / "test" / "images"

@@ -56,17 +56,18 @@ def build(kubernetes: str = versions.KUBERNETES, log: host.Log = print) -> None:
         host.write(done, b"")
 
 
-def build_optional(name: str, log: host.Log = print) -> None:
+def build_optional(name: str, kubernetes: str = versions.KUBERNETES, log: host.Log = print) -> None:
     """Build a part that no cluster asks for unless its stack file does; see :func:`build` for the rest.
 
     Args:
         name: one of ``parts.optional_parts``.
+        kubernetes: as for :func:`build`.
         log: as for :func:`build`.
 
     Raises:
         MirrorError: it could not be built.
     """
-    (part,) = (part for part in parts.optional_parts() if part.name == name)
+    (part,) = (part for part in parts.optional_parts(kubernetes) if part.name == name)
     with host.locked("build"):
         _build(part, log)
 
