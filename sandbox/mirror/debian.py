@@ -43,6 +43,7 @@ def command(package: str, path: str) -> Path:
     target = host.HOME / "bin" / deb.stem / Path(path).name
     if not target.exists():
         host.write(target, archive.member(deb, path))
+    target.chmod(0o755)
     return target
 
 
