@@ -5,7 +5,8 @@
 # make down    takes the cluster away and everything with it, but for the cache and .venv
 # make check   format, lint, types, host scripts, unit tests
 # make status  what runs now, and how the cluster is: fails if something is not well
-# make trust   the tables of what has to hold (docs/): settings, secrets, faults, the loop; hours, the first time
+# make trust   the tables of what has to hold (docs/): settings, secrets, faults, the loop,
+#              conformance; hours, the first time
 # make bench   ratios against a hand-written script
 # make lock    requirements*.txt from requirements*.in: every package, with the hashes of all its files
 # Each installs what it needs first, once.
@@ -43,7 +44,7 @@ test-long: lint
 check: lint
 	@$(PYTHON) -m pytest $(UNIT)
 
-TABLES := settings secrets faults loop
+TABLES := settings secrets faults loop conformance
 trust: $(READY)
 	@for table in $(TABLES); do $(PYTHON) -m tests.trust.$$table || exit 1; done
 
