@@ -136,6 +136,17 @@ class AuditLogArgs(TypedDict, total=False):
     max_size_mib: int
 
 
+class HelmReleaseArgs(TypedDict, total=False):
+    """A Helm chart of the program's own."""
+
+    chart: Required[str]
+    version: Required[str]
+    namespace: Required[str]
+    repo: str
+    values: dict[str, Any]
+    values_file: str
+
+
 class ClusterArgs(TypedDict, total=False):
     """A cluster; every key is described in ``Pulumi.yaml``."""
 
@@ -166,9 +177,12 @@ class ClusterArgs(TypedDict, total=False):
     load_balancer_pools: list[str]
     ingress_chart: str
     ingress_version: str
+    hello_world: bool
     hello_host: str
     hello_image: str
     hello_replicas: int
+    extra_manifests: list[str]
+    helm_releases: dict[str, HelmReleaseArgs]
     schedule_on_control_planes: bool
     even_control_planes: bool
     drain_timeout_seconds: int

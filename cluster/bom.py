@@ -23,9 +23,10 @@ from urllib.parse import quote
 
 import yaml
 
-from cluster import versions
+from cluster import manifests, versions
 from cluster.checks import CHARTS
 from cluster.errors import ClusterError
+from cluster.manifests import Manifest
 from cluster.settings import Settings, of_form
 from cluster.status import api
 
@@ -95,17 +96,24 @@ class Part:
         return f"{self.purl}{version and '@' + quote(version, safe='')}{pairs and '?' + pairs}"
 
 
-def bill(settings: Settings, requirements: str, live: Images | None = None) -> dict[str, Any]:
+def bill(
+    settings: Settings,
+    requirements: str,
+    live: Images | None = None,
+    own: Sequence[Manifest] = (),
+) -> dict[str, Any]:
     """The bill of materials.
 
     Args:
         settings: the stack's settings.
         requirements: text of requirements.txt.
         live: the images that nodes have, where a cluster was asked.
+        own: the objects of ``extraManifests``.
     """
+    images = {(part.name, part.version): part for part in (*_own_images(own), *_images(settings))}
     parts = [
         *_packages(settings),
-        *(found for image in _images(settings) for found in _as_on_nodes(image, live or {})),
+        *(found for image in images.values() for found in _as_on_nodes(image, live or {})),
         *_charts(settings),
         *_python(requirements),
     ]
@@ -170,7 +178,8 @@ def _images(settings: Settings) -> Iterator[Part]:
             f"registry.k8s.io/{name}:{tag if default else ''}", "kubeadm names the version"
         )
     own = settings.ingress_version == versions.NGINX_INGRESS_CHART
-    for image in versions.images(settings.hello_image, metallb=settings.entry != "load-balancer"):
+    hello = settings.hello_image if settings.hello_world else ""
+    for image in versions.images(hello, metallb=settings.entry != "load-balancer"):
         if image == versions.NGINX_INGRESS_IMAGE:
             image = image if own else image.rpartition(":")[0] + ":"
             yield _image(image, "the chart names the version")
@@ -188,6 +197,24 @@ def _images(settings: Settings) -> Iterator[Part]:
         yield _image(f"docker.io/hetznercloud/hcloud-csi-driver:v{versions.HCLOUD_CSI}")
         for name in versions.CSI_SIDECARS:
             yield _image(f"registry.k8s.io/sig-storage/{name}:", "the chart names the version")
+
+
+def _own_images(own: Sequence[Manifest]) -> Iterator[Part]:
+    """Of the user's own pods; those of charts stand in no file here."""
+    for manifest in own:
+        for container in _containers(manifest.body):
+            yield _image(container["image"], f"of {manifest.place}")
+
+
+def _containers(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _containers(item)
+    elif isinstance(value, Mapping):
+        if isinstance(value.get("image"), str) and isinstance(value.get("name"), str):
+            yield value
+        for item in value.values():
+            yield from _containers(item)
 
 
 def _image(reference: str, note: str = "") -> Part:
@@ -224,11 +251,19 @@ def _charts(settings: Settings) -> Iterator[Part]:
         charts[CSI, CSI] = (versions.HCLOUD_CSI, versions.HCLOUD_REPOSITORY)
     for (key, name), (version, repository) in charts.items():
         mirrored = settings.mirror.charts.get(key, "").replace("{version}", version)
-        yield Part(
-            *("application", "cluster", name, version, f"pkg:helm/{name}"),
-            qualifiers={"repository_url": repository},
-            source=mirrored or repository,
-        )
+        yield _chart(name, version, repository, mirrored)
+    for key, release in settings.helm_releases.items():
+        place, _, name = release.chart.removesuffix(".tgz").rpartition("/")
+        mirrored = settings.mirror.charts.get(key, "").replace("{version}", release.version)
+        yield _chart(name, release.version, release.repo or place, mirrored)
+
+
+def _chart(name: str, version: str, repository: str, mirrored: str) -> Part:
+    return Part(
+        *("application", "cluster", name, version, f"pkg:helm/{name}"),
+        qualifiers={"repository_url": repository},
+        source=mirrored or repository,
+    )
 
 
 def _python(requirements: str) -> Iterator[Part]:
@@ -277,7 +312,9 @@ def text(stack_file: Path, kubeconfig: str = "") -> str:
     """
     live = on_nodes(api.Api(api.read(kubeconfig))) if kubeconfig else None
     requirements = (ROOT / "requirements.txt").read_text()
-    return json.dumps(bill(stack_settings(stack_file), requirements, live), indent=2) + "\n"
+    settings = stack_settings(stack_file)
+    own, _ = manifests.read(settings.extra_manifests, ROOT)
+    return json.dumps(bill(settings, requirements, live, own), indent=2) + "\n"
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -26,6 +26,12 @@ NODE_SUBNET_PREFIX = 24
 LOAD_BALANCER_SERVICES = ("ingress", "hello-world")
 """The Services of type LoadBalancer that this program makes; each takes one address of the pools."""
 
+
+def load_balancer_services(settings: Settings) -> tuple[str, ...]:
+    """Those of a stack."""
+    return LOAD_BALANCER_SERVICES if settings.hello_world else LOAD_BALANCER_SERVICES[:1]
+
+
 SERVICE_CIDR_LARGEST_PREFIX = 12
 """kube-apiserver takes no service range of more than 20 host bits."""
 
@@ -141,12 +147,13 @@ def pool_addresses(settings: Settings) -> Iterator[Problem]:
 def pool_size(settings: Settings) -> Iterator[Problem]:
     """A Service of type LoadBalancer without an address waits for ever."""
     size = sum(map(len, settings.load_balancer_pools))
-    if settings.entry == "layer2" and size < len(LOAD_BALANCER_SERVICES):
+    services = load_balancer_services(settings)
+    if settings.entry == "layer2" and size < len(services):
         yield Problem(
             "loadBalancerPools",
             [str(pool) for pool in settings.load_balancer_pools],
-            f"at least {len(LOAD_BALANCER_SERVICES)} addresses, one for each LoadBalancer Service "
-            f"({', '.join(LOAD_BALANCER_SERVICES)}); there are {size}",
+            f"at least {len(services)} addresses, one for each LoadBalancer Service "
+            f"({', '.join(services)}); there are {size}",
             "add addresses of the nodes' network that nothing else uses",
         )
 
@@ -561,16 +568,56 @@ def labels(settings: Settings) -> Iterator[Problem]:
 
 
 def charts(settings: Settings) -> Iterator[Problem]:
-    """A mirrored chart that this program does not use is a slip of the pen."""
+    """A mirrored chart that this stack does not use is a slip of the pen."""
     for name in settings.mirror.charts:
-        if name not in CHARTS:
+        if name not in (*CHARTS, *settings.helm_releases):
             yield Problem(
                 f"mirror.charts.{name}",
                 settings.mirror.charts[name],
-                f"one of {', '.join(CHARTS)}",
+                f"one of {', '.join(CHARTS)}, or the name of one of helmReleases",
                 "correct the name or remove it",
             )
 
+
+def helm_releases(settings: Settings) -> Iterator[Problem]:
+    """A release's name tells it from this program's own, and it says once where it is from."""
+    for name, release in settings.helm_releases.items():
+        key = f"helmReleases.{name}"
+        if name in CHARTS:
+            yield Problem(
+                key,
+                release.chart,
+                f"a name that no release of this program has ({', '.join(CHARTS)})",
+                "choose another name",
+            )
+        if release.namespace in NAMESPACES:
+            yield Problem(
+                f"{key}.namespace",
+                release.namespace,
+                "a namespace that this program does not use itself",
+                "choose another one",
+            )
+        if release.repo and "/" in release.chart:
+            yield Problem(
+                f"{key}.chart",
+                release.chart,
+                f"a chart's name in helmReleases.{name}.repo ({release.repo})",
+                "give the name alone, or remove repo",
+            )
+        if release.values and release.values_file:
+            yield Problem(
+                f"{key}.valuesFile",
+                release.values_file,
+                f"nothing, as there is helmReleases.{name}.values",
+                "remove one of the two",
+            )
+
+
+KUBERNETES_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+NAMESPACES = (
+    *("hello-world", "kube-flannel", "kube-router", "kured", "metallb-system", "nginx-ingress"),
+)
+"""Those that this program makes for itself."""
 
 CHARTS = ("metallb", "nginx-ingress", "hcloud-cloud-controller-manager", "hcloud-csi")
 
@@ -611,6 +658,7 @@ RULES: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     open_networks,
     labels,
     charts,
+    helm_releases,
     hetzner_network,
     hetzner_limits,
     ways_to_servers,

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from ipaddress import (
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import pulumi
-from pulumi.runtime.config import CONFIG, get_config_env
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -44,7 +44,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from yaml import safe_load
 
-from cluster import age_keys, checks
+from cluster import age_keys, checks, manifests
 from cluster.errors import Problem, SettingsError
 
 CONFIG_FILE_REMEDY = "correct it in Pulumi.<stack>.yaml; Pulumi.yaml describes every key"
@@ -368,6 +368,24 @@ Version = Annotated[str, BeforeValidator(_version)]
 Image = Annotated[str, BeforeValidator(_image)]
 HostKey = Annotated[str, BeforeValidator(_host_key)]
 Taint = Annotated[str, BeforeValidator(_taint)]
+ReleaseName = Annotated[Name, Field(max_length=53)]
+"""Helm's own bound."""
+ChartVersion = Annotated[
+    str,
+    _of_form(
+        r"v?\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?",
+        "the exact version of a chart, like 1.2.3: no range, and not latest",
+        "write the version that was tried; `helm show chart` tells it",
+    ),
+]
+ChartRepository = Annotated[
+    str,
+    _of_form(
+        r"https?://\S+",
+        "the URL of a chart repository, like https://charts.example.com",
+        "correct it; a chart in a registry has no repo, but its whole oci:// reference as chart",
+    ),
+]
 Pool = Annotated[AddressRange, BeforeValidator(_range)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Role = Literal["control-plane", "worker"]
@@ -577,6 +595,19 @@ class AuditLogSettings(_Section):
     """When a file is full."""
 
 
+class HelmReleaseSettings(_Section):
+    """A Helm chart of the user's own, by its release's name in ``helmReleases``."""
+
+    chart: Annotated[str, Field(min_length=1)]
+    version: ChartVersion
+    namespace: Name
+    repo: ChartRepository | None = None
+    """Where ``chart`` is looked for by its name; without it ``chart`` says the place itself."""
+    values: dict[str, Any] = {}
+    values_file: str = ""
+    """A YAML file instead, a path from the project's folder."""
+
+
 class Settings(_Section):
     """All settings of a stack; the keys are described in ``Pulumi.yaml``."""
 
@@ -605,9 +636,12 @@ class Settings(_Section):
     load_balancer_pools: list[Pool]
     ingress_chart: str
     ingress_version: Version
+    hello_world: bool
     hello_host: DnsName
     hello_image: Image
     hello_replicas: Annotated[int, Field(ge=1, le=100)]
+    extra_manifests: list[str]
+    helm_releases: dict[ReleaseName, HelmReleaseSettings]
     schedule_on_control_planes: bool
     even_control_planes: bool
     drain_timeout_seconds: Annotated[int, Field(ge=10, le=3600)]
@@ -714,6 +748,8 @@ class Stack:
         backup_credentials: of the storage that snapshots are uploaded to, or None.
         recovery_key: the age key that opens ``recoverySnapshot``, or None.
         later: by node name, ``address`` and ``hostKey`` of hosts that are still to be made by somebody else.
+        manifests: the objects of ``extraManifests``.
+        helm_values: of each of ``helmReleases``; a secret where the stack file has one in any of them.
     """
 
     settings: Settings
@@ -725,6 +761,8 @@ class Stack:
     backup_credentials: pulumi.Output[str] | None = None
     recovery_key: pulumi.Output[str] | None = None
     later: Mapping[str, Mapping[str, pulumi.Output[str]]] = field(default_factory=dict)
+    manifests: Sequence[manifests.Manifest] = ()
+    helm_values: Mapping[str, pulumi.Input[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def load(config: pulumi.Config, root: Path) -> Stack:
@@ -740,7 +778,11 @@ def load(config: pulumi.Config, root: Path) -> Stack:
     values = {key: _read(config, key) for key in _keys()}
     secrets = {key: config.get(key) or "" for key in SECRETS}
     unknown = dict.fromkeys(_configured(config) - {*values, *secrets})
-    return _stack({**values, **unknown, **secrets}, root)
+    stack = _stack({**values, **unknown, **secrets}, root)
+    if is_config_secret(f"{config.name}:helmReleases"):
+        secret = {name: pulumi.Output.secret(v) for name, v in stack.helm_values.items()}
+        return replace(stack, helm_values=secret)
+    return stack
 
 
 def of(args: Mapping[str, Any], root: Path) -> Stack:
@@ -805,6 +847,11 @@ def _stack(values: Mapping[str, Any], root: Path) -> Stack:
         cloud.get("endpoint") or HETZNER_ENDPOINT,
         _secret(values, S3_CREDENTIALS, str.strip),
         _secret(values, RECOVERY_KEY, lambda text: age_keys.private_key(text) or ""),
+        manifests=manifests.read(settings.extra_manifests, root)[0],
+        helm_values={
+            name: release.values or manifests.values(release.values_file, root)
+            for name, release in settings.helm_releases.items()
+        },
     )
 
 
@@ -856,7 +903,7 @@ def validate(values: Mapping[str, Any], root: Path) -> Settings:
     problems += [*checks.problems(settings), *_missing_files(settings, root)]
     problems += [*_backup_problems(settings, values), *_recovery_problems(settings, values, root)]
     problems += _login_problems(settings, values, root)
-    problems += _proxy_problems(settings, values)
+    problems += [*_proxy_problems(settings, values), *manifests.problems(settings, root)]
     if problems:
         raise SettingsError(problems)
     return settings
@@ -1006,6 +1053,10 @@ def _missing_files(settings: Settings, root: Path) -> list[Problem]:
         "sshPrivateKeyFile": settings.ssh_private_key_file,
         "mirror.apt.keyFile": settings.mirror.apt.key_file if settings.mirror.apt else "",
         "recoverySnapshot": settings.recovery_snapshot,
+        **{
+            f"helmReleases.{name}.valuesFile": release.values_file
+            for name, release in settings.helm_releases.items()
+        },
     }
     return [
         Problem(key, str(file), "a file that can be read", "give the path of an existing file")

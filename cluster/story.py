@@ -1,4 +1,4 @@
-"""From settings to a page answering over HTTP: machines, nodes, network, ingress, workload.
+"""From settings to a page answering over HTTP: machines, nodes, network, ingress, workloads.
 
 Told twice: by ``__main__.py`` for a stack file, at the stack's root, and by ``Cluster`` for another program.
 """
@@ -13,6 +13,8 @@ import pulumi
 from cluster import changes
 from cluster.access import ApiAccess
 from cluster.backup import etcd_backup
+from cluster.extras import extras
+from cluster.ingress.address import ingress_address
 from cluster.ingress.nginx import NginxIngress
 from cluster.machines import machines_of
 from cluster.machines.existing import ExistingHosts
@@ -27,7 +29,7 @@ from cluster.nodes.encryption import SecretsEncryption
 from cluster.nodes.labels import NodeLabels
 from cluster.nodes.updates import OsUpdates
 from cluster.settings import Stack
-from cluster.workload import HelloWorld
+from cluster.workload import hello_world
 
 
 class Story:
@@ -70,7 +72,7 @@ class Story:
         network_policies(f"{prefix}network-policies", settings, access, opts)
         hetzner_controllers(f"{prefix}hetzner-controllers", stack, access, nodes, cloud, opts)
         ips = [ip.address for ip in cloud.floating_ips]
-        load_balancing(f"{prefix}metallb", settings, access, nodes, ips, opts)
+        balancing = load_balancing(f"{prefix}metallb", settings, access, nodes, ips, opts)
         ingress = NginxIngress(f"{prefix}nginx", settings, access, cloud.entry_address, opts)
         floating_mover(
             f"{prefix}floating",
@@ -81,18 +83,18 @@ class Story:
             [ingress.release],
             opts,
         )
-        hello = HelloWorld(f"{prefix}hello", settings, access, ingress, opts)
-        SecretsEncryption(f"{prefix}encryption", settings, nodes, [hello], opts)
+        hello = hello_world(f"{prefix}hello", settings, access, ingress, opts)
+        own = extras(f"{prefix}extras", stack, access, [balancing, ingress], opts)
+        SecretsEncryption(f"{prefix}encryption", settings, nodes, [hello, own], opts)
 
         self.outputs: dict[str, Any] = {
             "kubeconfig": access.kubeconfig,
-            "url": f"http://{settings.hello_host}/",
-            "ingressAddress": hello.ingress_address,
-            "serviceAddress": hello.service_address,
+            "url": hello and f"http://{settings.hello_host}/",
+            "ingressAddress": ingress_address(prefix, settings, nodes, ingress, hello),
+            "serviceAddress": hello and hello.service_address,
             "nodes": {name: machine.internal_address for name, machine in machines.items()},
             "certificatesExpire": nodes.certificates_expire,
             "logins": {name: machine.login for name, machine in machines.items()},
-            "dnsRecord": pulumi.Output.format(
-                "{}. A {}", settings.hello_host, hello.ingress_address
-            ),
+            "dnsRecord": hello
+            and pulumi.Output.format("{}. A {}", settings.hello_host, hello.ingress_address),
         }

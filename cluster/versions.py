@@ -53,7 +53,13 @@ CSI_SIDECARS: Final = (
 
 
 def images(hello: str, *, metallb: bool = True, policies: str = "") -> list[str]:
-    """Images of what this program puts on the cluster, to fetch ahead."""
+    """Images of what this program puts on the cluster, to fetch ahead.
+
+    Args:
+        hello: the page's, or nothing without one.
+        metallb: whether there is MetalLB.
+        policies: that which enforces NetworkPolicies, or nothing.
+    """
     announcing = [f"quay.io/metallb/{part}:v{METALLB}" for part in ("speaker", "controller")]
     return [
         f"ghcr.io/flannel-io/flannel:{FLANNEL}",
@@ -61,7 +67,7 @@ def images(hello: str, *, metallb: bool = True, policies: str = "") -> list[str]
         *([policies] if policies else []),
         *(announcing if metallb else []),
         NGINX_INGRESS_IMAGE,
-        hello,
+        *([hello] if hello else []),
     ]
 
 

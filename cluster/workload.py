@@ -32,6 +32,17 @@ GRACE_SECONDS = WITHDRAWAL_SECONDS + 30
 """Until the kubelet kills a pod: after that time requests get the usual 30 s to finish."""
 
 
+def hello_world(
+    name: str,
+    settings: Settings,
+    access: ApiAccess,
+    ingress: NginxIngress,
+    opts: pulumi.ResourceOptions | None = None,
+) -> HelloWorld | None:
+    """The page, where it is wanted."""
+    return HelloWorld(name, settings, access, ingress, opts) if settings.hello_world else None
+
+
 class HelloWorld(pulumi.ComponentResource):
     """The workload and both ways to it.
 

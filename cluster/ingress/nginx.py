@@ -35,6 +35,8 @@ from cluster.settings import Settings
 
 NAMESPACE = "nginx-ingress"
 RELEASE = "nginx-ingress"
+SERVICE = f"{RELEASE}-controller"
+"""The chart's own name for it."""
 CLASS = "nginx"
 
 HTTP_NODE_PORT = 30080

@@ -27,7 +27,7 @@ class SecretsEncryption(pulumi.ComponentResource):
         name: str,
         settings: Settings,
         nodes: Nodes,
-        after: Sequence[pulumi.Resource],
+        after: Sequence[pulumi.Resource | None],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:nodes:SecretsEncryption", name, None, opts)
@@ -38,6 +38,6 @@ class SecretsEncryption(pulumi.ComponentResource):
             {"NODE": host.machine.name, **({"ROTATION": word} if word else {})},
             name=f"{nodes.prefix}cluster-encryption",
             stdin=nodes.peers("control-plane"),
-            after=[*nodes.upgraded_control_planes, *after],
+            after=[*nodes.upgraded_control_planes, *filter(None, after)],
         )
         self.register_outputs({})

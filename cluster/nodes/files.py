@@ -73,7 +73,7 @@ def host_files(settings: Settings, name: str, root: Path) -> dict[str, str]:
     }
     if settings.pre_pull_images:
         images = versions.images(
-            settings.hello_image,
+            settings.hello_image if settings.hello_world else "",
             metallb=settings.entry != "load-balancer",
             policies=settings.network_policy_image if settings.network_policies else "",
         )

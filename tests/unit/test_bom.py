@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster import bom, versions
+from cluster.manifests import Manifest
 from cluster.remote import SCRIPTS
 from cluster.settings import of_form
 from tests.unit.graph import run_program
@@ -28,10 +29,11 @@ def made(
     changes: Mapping[str, Any] | None = None,
     base: Mapping[str, Any] = SITE,
     live: bom.Images | None = None,
+    own: Sequence[Manifest] = (),
 ) -> dict[str, Any]:
     defaults = {key: entry.get("default") for key, entry in declarations().items()}
     values = {k: v for k, v in changed(base, changes or {}).items() if ":" not in k}
-    return bom.bill(of_form({**defaults, **values}), REQUIREMENTS, live)
+    return bom.bill(of_form({**defaults, **values}), REQUIREMENTS, live, own)
 
 
 def part(bill: Mapping[str, Any], name: str) -> dict[str, Any]:
