@@ -136,6 +136,15 @@ class AuditLogArgs(TypedDict, total=False):
     max_size_mib: int
 
 
+class IngressTlsArgs(TypedDict, total=False):
+    """Who signs certificates for HTTPS."""
+
+    issuer: Required[str]
+    email: str
+    server: str
+    ca_certificate_file: str
+
+
 class HelmReleaseArgs(TypedDict, total=False):
     """A Helm chart of the program's own."""
 
@@ -181,6 +190,8 @@ class ClusterArgs(TypedDict, total=False):
     hello_host: str
     hello_image: str
     hello_replicas: int
+    ingress_tls: IngressTlsArgs
+    ingress_ca_key: pulumi.Input[str]
     extra_manifests: list[str]
     helm_releases: dict[str, HelmReleaseArgs]
     schedule_on_control_planes: bool

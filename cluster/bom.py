@@ -30,7 +30,7 @@ from cluster.manifests import Manifest
 from cluster.settings import Settings, of_form
 from cluster.status import api
 
-METALLB, NGINX, CCM, CSI = CHARTS
+METALLB, NGINX, CCM, CSI, CERT_MANAGER = CHARTS
 ROOT = Path(__file__).parent.parent
 Images = Mapping[str, Mapping[str, Sequence[str]]]
 """Images that nodes have: by name, then by tag, their digests (``sha256:...``)."""
@@ -179,7 +179,8 @@ def _images(settings: Settings) -> Iterator[Part]:
         )
     own = settings.ingress_version == versions.NGINX_INGRESS_CHART
     hello = settings.hello_image if settings.hello_world else ""
-    for image in versions.images(hello, metallb=settings.entry != "load-balancer"):
+    metallb, tls = settings.entry != "load-balancer", settings.ingress_tls is not None
+    for image in versions.images(hello, metallb=metallb, tls=tls):
         if image == versions.NGINX_INGRESS_IMAGE:
             image = image if own else image.rpartition(":")[0] + ":"
             yield _image(image, "the chart names the version")
@@ -245,6 +246,9 @@ def _charts(settings: Settings) -> Iterator[Part]:
     charts = {(NGINX, ingress): (settings.ingress_version, place)}
     if settings.entry != "load-balancer":
         charts[METALLB, METALLB] = (versions.METALLB, versions.METALLB_REPOSITORY)
+    if settings.ingress_tls:
+        place, _, name = versions.CERT_MANAGER_CHART.rpartition("/")
+        charts[CERT_MANAGER, name] = (versions.CERT_MANAGER, place)
     if settings.hetzner_nodes and settings.hetzner.cloud_controller_manager:
         charts[CCM, CCM] = (versions.HCLOUD_CCM, versions.HCLOUD_REPOSITORY)
     if settings.hetzner_nodes and settings.hetzner.csi_driver:

@@ -613,13 +613,63 @@ def helm_releases(settings: Settings) -> Iterator[Problem]:
             )
 
 
+def ingress_tls(settings: Settings) -> Iterator[Problem]:
+    """Each issuer has what it takes, and nothing of another one."""
+    tls = settings.ingress_tls
+    if tls is None:
+        return
+    if tls.issuer == "acme" and not tls.email:
+        yield Problem(
+            "ingressTls.email",
+            "",
+            "your email address, which the ACME server asks for",
+            "set ingressTls.email",
+        )
+    if tls.issuer == "acme" and settings.hello_world and settings.hello_host.endswith(_NOBODYS):
+        yield Problem(
+            "helloHost",
+            settings.hello_host,
+            "a name of your own that leads to the ingress: an ACME server signs no other",
+            "set helloHost, or helloWorld to false",
+        )
+    if tls.issuer == "ca" and not tls.ca_certificate_file:
+        yield Problem(
+            "ingressTls.caCertificateFile",
+            "",
+            "the path of the CA's certificate (PEM)",
+            "set it, or ingressTls.issuer to self-signed",
+        )
+    if tls.issuer != "ca" and tls.ca_certificate_file:
+        yield Problem(
+            "ingressTls.caCertificateFile",
+            tls.ca_certificate_file,
+            f"nothing, as ingressTls.issuer is {tls.issuer}",
+            "remove it, or set ingressTls.issuer to ca",
+        )
+
+
+_NOBODYS = (
+    ".example",
+    "example.com",
+    "example.net",
+    "example.org",
+    ".invalid",
+    ".localhost",
+    ".test",
+)
+"""Names that nobody can have (RFC 2606)."""
+
 KUBERNETES_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 NAMESPACES = (
-    *("hello-world", "kube-flannel", "kube-router", "kured", "metallb-system", "nginx-ingress"),
+    *("cert-manager", "hello-world", "kube-flannel", "kube-router", "kured", "metallb-system"),
+    "nginx-ingress",
 )
 """Those that this program makes for itself."""
 
-CHARTS = ("metallb", "nginx-ingress", "hcloud-cloud-controller-manager", "hcloud-csi")
+CHARTS = (
+    *("metallb", "nginx-ingress"),
+    *("hcloud-cloud-controller-manager", "hcloud-csi", "cert-manager"),
+)
 
 OWNED_LABELS = frozenset(
     {
@@ -659,6 +709,7 @@ RULES: tuple[Callable[[Settings], Iterator[Problem]], ...] = (
     labels,
     charts,
     helm_releases,
+    ingress_tls,
     hetzner_network,
     hetzner_limits,
     ways_to_servers,

@@ -44,7 +44,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from yaml import safe_load
 
-from cluster import age_keys, checks, manifests
+from cluster import age_keys, authority, checks, manifests, versions
 from cluster.errors import Problem, SettingsError
 
 CONFIG_FILE_REMEDY = "correct it in Pulumi.<stack>.yaml; Pulumi.yaml describes every key"
@@ -368,6 +368,17 @@ Version = Annotated[str, BeforeValidator(_version)]
 Image = Annotated[str, BeforeValidator(_image)]
 HostKey = Annotated[str, BeforeValidator(_host_key)]
 Taint = Annotated[str, BeforeValidator(_taint)]
+EmailAddress = Annotated[
+    str, _of_form(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an email address", "correct it")
+]
+HttpsUrl = Annotated[
+    str,
+    _of_form(
+        r"https://\S+",
+        "the https:// URL of an ACME server's directory",
+        "correct it, or leave it out",
+    ),
+]
 ReleaseName = Annotated[Name, Field(max_length=53)]
 """Helm's own bound."""
 ChartVersion = Annotated[
@@ -595,6 +606,19 @@ class AuditLogSettings(_Section):
     """When a file is full."""
 
 
+class IngressTlsSettings(_Section):
+    """HTTPS by certificates of cert-manager."""
+
+    issuer: Literal["acme", "ca", "self-signed"]
+    """Who signs: Let's Encrypt or alike, a CA of the user's, or one that is made in the cluster."""
+    email: EmailAddress | None = None
+    """Whom an ACME server tells of its account."""
+    server: HttpsUrl = versions.LETS_ENCRYPT
+    """The ACME server's directory."""
+    ca_certificate_file: str = ""
+    """The CA's certificate (PEM), a path from the project's folder."""
+
+
 class HelmReleaseSettings(_Section):
     """A Helm chart of the user's own, by its release's name in ``helmReleases``."""
 
@@ -640,6 +664,7 @@ class Settings(_Section):
     hello_host: DnsName
     hello_image: Image
     hello_replicas: Annotated[int, Field(ge=1, le=100)]
+    ingress_tls: Annotated[IngressTlsSettings | None, BeforeValidator(lambda v: v or None)]
     extra_manifests: list[str]
     helm_releases: dict[ReleaseName, HelmReleaseSettings]
     schedule_on_control_planes: bool
@@ -748,6 +773,7 @@ class Stack:
         backup_credentials: of the storage that snapshots are uploaded to, or None.
         recovery_key: the age key that opens ``recoverySnapshot``, or None.
         later: by node name, ``address`` and ``hostKey`` of hosts that are still to be made by somebody else.
+        ingress_ca: certificate and private key of the CA that signs for the ingress, or None.
         manifests: the objects of ``extraManifests``.
         helm_values: of each of ``helmReleases``; a secret where the stack file has one in any of them.
     """
@@ -761,6 +787,7 @@ class Stack:
     backup_credentials: pulumi.Output[str] | None = None
     recovery_key: pulumi.Output[str] | None = None
     later: Mapping[str, Mapping[str, pulumi.Output[str]]] = field(default_factory=dict)
+    ingress_ca: tuple[str, pulumi.Output[str]] | None = None
     manifests: Sequence[manifests.Manifest] = ()
     helm_values: Mapping[str, pulumi.Input[Mapping[str, Any]]] = field(default_factory=dict)
 
@@ -847,6 +874,7 @@ def _stack(values: Mapping[str, Any], root: Path) -> Stack:
         cloud.get("endpoint") or HETZNER_ENDPOINT,
         _secret(values, S3_CREDENTIALS, str.strip),
         _secret(values, RECOVERY_KEY, lambda text: age_keys.private_key(text) or ""),
+        ingress_ca=_ingress_ca(settings, values, root),
         manifests=manifests.read(settings.extra_manifests, root)[0],
         helm_values={
             name: release.values or manifests.values(release.values_file, root)
@@ -859,7 +887,8 @@ SECRET_KEY = "sshPrivateKey"
 PROXY_KEY = "proxyPrivateKey"
 S3_CREDENTIALS = "backupS3Credentials"
 RECOVERY_KEY = "recoveryKey"
-SECRETS = (SECRET_KEY, PROXY_KEY, S3_CREDENTIALS, RECOVERY_KEY)
+INGRESS_CA_KEY = "ingressCaKey"
+SECRETS = (SECRET_KEY, PROXY_KEY, S3_CREDENTIALS, RECOVERY_KEY, INGRESS_CA_KEY)
 """Kept out of ``Settings``: they stay Pulumi secrets."""
 
 
@@ -870,6 +899,19 @@ def _secret(
     if text is None:
         return pulumi.Output.secret(values[key]).apply(form)
     return pulumi.Output.secret(form(text)) if text else None
+
+
+def _ingress_ca(
+    settings: Settings, values: Mapping[str, Any], root: Path
+) -> tuple[str, pulumi.Output[str]] | None:
+    key = _secret(values, INGRESS_CA_KEY)
+    if not settings.ingress_tls or key is None:
+        return None
+    return _ca_certificate(settings.ingress_tls, root), key
+
+
+def _ca_certificate(tls: IngressTlsSettings, root: Path) -> str:
+    return (root / Path(tls.ca_certificate_file).expanduser()).read_text()
 
 
 def _text(values: Mapping[str, Any], key: str) -> str | None:
@@ -903,6 +945,7 @@ def validate(values: Mapping[str, Any], root: Path) -> Settings:
     problems += [*checks.problems(settings), *_missing_files(settings, root)]
     problems += [*_backup_problems(settings, values), *_recovery_problems(settings, values, root)]
     problems += _login_problems(settings, values, root)
+    problems += _ingress_ca_problems(settings, values, root)
     problems += [*_proxy_problems(settings, values), *manifests.problems(settings, root)]
     if problems:
         raise SettingsError(problems)
@@ -1053,6 +1096,9 @@ def _missing_files(settings: Settings, root: Path) -> list[Problem]:
         "sshPrivateKeyFile": settings.ssh_private_key_file,
         "mirror.apt.keyFile": settings.mirror.apt.key_file if settings.mirror.apt else "",
         "recoverySnapshot": settings.recovery_snapshot,
+        "ingressTls.caCertificateFile": settings.ingress_tls.ca_certificate_file
+        if settings.ingress_tls
+        else "",
         **{
             f"helmReleases.{name}.valuesFile": release.values_file
             for name, release in settings.helm_releases.items()
@@ -1131,6 +1177,30 @@ def _proxy_problems(settings: Settings, values: Mapping[str, Any]) -> list[Probl
     if not settings.proxy:
         return [PROXY_KEY_ALONE] if own else []
     return [] if own or shared or settings.ssh_private_key_file else [NO_PROXY_KEY]
+
+
+def _ingress_ca_problems(
+    settings: Settings, values: Mapping[str, Any], root: Path
+) -> list[Problem]:
+    """The CA's two halves are there, and of one pair; a key that is known only later is the user's word."""
+    tls, key = settings.ingress_tls, _text(values, INGRESS_CA_KEY)
+    if not tls or tls.issuer != "ca":
+        return [INGRESS_CA_KEY_ALONE] if key != "" else []
+    if key == "":
+        return [NO_INGRESS_CA_KEY]
+    if not (root / Path(tls.ca_certificate_file).expanduser()).is_file():
+        return []  # told already
+    why = authority.unfit(_ca_certificate(tls, root), key)
+    if not why:
+        return []
+    return [
+        Problem(
+            "ingressTls.caCertificateFile",
+            tls.ca_certificate_file,
+            f"the certificate (PEM) of a CA that is valid now, and ingressCaKey its private key ({why})",
+            "give the two files of one CA",
+        )
+    ]
 
 
 _PEM_HEAD = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----")
@@ -1229,6 +1299,20 @@ RECOVERY_KEY_ALONE = Problem(
     "",
     "nothing, as there is no recoverySnapshot to open: the key need not lie around",
     "run `pulumi config rm recoveryKey`",
+)
+
+NO_INGRESS_CA_KEY = Problem(
+    INGRESS_CA_KEY,
+    "",
+    "the private key of the CA in ingressTls.caCertificateFile",
+    "run `pulumi config set --secret ingressCaKey < ca.key`, or set ingressTls.issuer to self-signed",
+)
+
+INGRESS_CA_KEY_ALONE = Problem(
+    INGRESS_CA_KEY,
+    "",
+    "nothing, as ingressTls.issuer is not ca: the key need not lie around",
+    "run `pulumi config rm ingressCaKey`",
 )
 
 NO_PROXY_KEY = Problem(

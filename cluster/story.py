@@ -16,6 +16,7 @@ from cluster.backup import etcd_backup
 from cluster.extras import extras
 from cluster.ingress.address import ingress_address
 from cluster.ingress.nginx import NginxIngress
+from cluster.ingress.tls import ingress_tls
 from cluster.machines import machines_of
 from cluster.machines.existing import ExistingHosts
 from cluster.machines.hetzner.controllers import hetzner_controllers
@@ -83,13 +84,14 @@ class Story:
             [ingress.release],
             opts,
         )
-        hello = hello_world(f"{prefix}hello", settings, access, ingress, opts)
-        own = extras(f"{prefix}extras", stack, access, [balancing, ingress], opts)
+        tls = ingress_tls(f"{prefix}tls", stack, access, nodes, opts)
+        hello = hello_world(f"{prefix}hello", settings, access, ingress, tls, opts)
+        own = extras(f"{prefix}extras", stack, access, [balancing, ingress, tls], opts)
         SecretsEncryption(f"{prefix}encryption", settings, nodes, [hello, own], opts)
 
         self.outputs: dict[str, Any] = {
             "kubeconfig": access.kubeconfig,
-            "url": hello and f"http://{settings.hello_host}/",
+            "url": hello and hello.url,
             "ingressAddress": ingress_address(prefix, settings, nodes, ingress, hello),
             "serviceAddress": hello and hello.service_address,
             "nodes": {name: machine.internal_address for name, machine in machines.items()},

@@ -30,6 +30,10 @@ KUBE_ROUTER_IMAGE: Final = "docker.io/cloudnativelabs/kube-router:v2.11.1"
 METALLB: Final = "0.16.2"
 METALLB_REPOSITORY: Final = "https://metallb.github.io/metallb"
 NGINX_INGRESS_CHART: Final = "2.6.4"
+CERT_MANAGER: Final = "v1.21.2"
+"""Chart and images."""
+CERT_MANAGER_CHART: Final = "oci://quay.io/jetstack/charts/cert-manager"
+LETS_ENCRYPT: Final = "https://acme-v02.api.letsencrypt.org/directory"
 HELLO_IMAGE: Final = "us-docker.pkg.dev/google-samples/containers/gke/hello-app:1.0"
 
 NGINX_INGRESS_IMAGE: Final = "docker.io/nginx/nginx-ingress:5.5.4"
@@ -52,21 +56,27 @@ CSI_SIDECARS: Final = (
 """Images of Kubernetes' own that the driver's chart names the versions of."""
 
 
-def images(hello: str, *, metallb: bool = True, policies: str = "") -> list[str]:
+def images(hello: str, *, metallb: bool = True, policies: str = "", tls: bool = False) -> list[str]:
     """Images of what this program puts on the cluster, to fetch ahead.
 
     Args:
         hello: the page's, or nothing without one.
         metallb: whether there is MetalLB.
         policies: that which enforces NetworkPolicies, or nothing.
+        tls: whether there is cert-manager.
     """
     announcing = [f"quay.io/metallb/{part}:v{METALLB}" for part in ("speaker", "controller")]
+    signing = [
+        f"quay.io/jetstack/cert-manager-{part}:{CERT_MANAGER}"
+        for part in ("controller", "webhook", "cainjector")
+    ]
     return [
         f"ghcr.io/flannel-io/flannel:{FLANNEL}",
         f"ghcr.io/flannel-io/flannel-cni-plugin:{FLANNEL_CNI_PLUGIN}",
         *([policies] if policies else []),
         *(announcing if metallb else []),
         NGINX_INGRESS_IMAGE,
+        *(signing if tls else []),
         *([hello] if hello else []),
     ]
 

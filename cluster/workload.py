@@ -13,6 +13,7 @@ import pulumi_kubernetes as k8s
 
 from cluster.access import ApiAccess
 from cluster.ingress.nginx import CLASS, NginxIngress
+from cluster.ingress.tls import IngressTls
 from cluster.nodes.hardening import namespace_labels
 from cluster.settings import Settings
 
@@ -37,10 +38,13 @@ def hello_world(
     settings: Settings,
     access: ApiAccess,
     ingress: NginxIngress,
+    tls: IngressTls | None,
     opts: pulumi.ResourceOptions | None = None,
 ) -> HelloWorld | None:
     """The page, where it is wanted."""
-    return HelloWorld(name, settings, access, ingress, opts) if settings.hello_world else None
+    if not settings.hello_world:
+        return None
+    return HelloWorld(name, settings, access, ingress, tls, opts)
 
 
 class HelloWorld(pulumi.ComponentResource):
@@ -51,8 +55,10 @@ class HelloWorld(pulumi.ComponentResource):
         settings: host name, image and replicas.
         access: the cluster's API.
         ingress: the ingress controller.
+        tls: what gives the page a certificate, or None: it answers over HTTP.
 
     Attributes:
+        url: the page.
         service_address: the Service's own address from the pool; None where it has none: on Hetzner it
             would cost a second load balancer or floating IP.
         ingress_address: the ingress controller's address, where the host name has to lead.
@@ -64,6 +70,7 @@ class HelloWorld(pulumi.ComponentResource):
         settings: Settings,
         access: ApiAccess,
         ingress: NginxIngress,
+        tls: IngressTls | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("own-kubernetes:workload:HelloWorld", name, None, opts)
@@ -106,10 +113,17 @@ class HelloWorld(pulumi.ComponentResource):
         )
         route = k8s.networking.v1.Ingress(
             f"{name}-ingress",
-            metadata=metadata,
-            spec={"ingress_class_name": CLASS, "rules": [_rule(settings.hello_host)]},
-            opts=access.options(self, [deployment, service, ingress.release]),
+            metadata=metadata | ({"annotations": tls.annotations} if tls else {}),
+            spec={
+                "ingress_class_name": CLASS,
+                "rules": [_rule(settings.hello_host)],
+                **({"tls": [_certified(settings.hello_host)]} if tls else {}),
+            },
+            opts=access.options(
+                self, [deployment, service, ingress.release, *([tls.issuer] if tls else [])]
+            ),
         )
+        self.url = f"{'https' if tls else 'http'}://{settings.hello_host}/"
         self.service_address = (
             service.status.apply(_first_address) if settings.entry == "layer2" else None
         )
@@ -140,6 +154,11 @@ def _rule(host: str) -> Any:
         "host": host,
         "http": {"paths": [{"path": "/", "path_type": "Prefix", "backend": backend}]},
     }
+
+
+def _certified(host: str) -> Any:
+    """cert-manager puts the certificate there."""
+    return {"hosts": [host], "secret_name": "hello-world-tls"}
 
 
 def _pod(image: str) -> Any:

@@ -76,6 +76,7 @@ def host_files(settings: Settings, name: str, root: Path) -> dict[str, str]:
             settings.hello_image if settings.hello_world else "",
             metallb=settings.entry != "load-balancer",
             policies=settings.network_policy_image if settings.network_policies else "",
+            tls=settings.ingress_tls is not None,
         )
         files[f"{CONFIG}/images"] = "\n".join(images)
     if rules := firewall(settings, name):

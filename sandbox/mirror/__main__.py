@@ -7,6 +7,7 @@ import sys
 
 from cluster import versions
 from sandbox import mirror
+from sandbox.mirror import parts
 
 
 def main() -> int:
@@ -15,9 +16,8 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="fill the cache")
     build.add_argument("--kubernetes", default=versions.KUBERNETES, metavar="VERSION")
-    build.add_argument(
-        "--with", dest="optional", metavar="PART", help="as well: kube-router, or conformance"
-    )
+    names = [part.name for part in parts.optional_parts(versions.KUBERNETES)]
+    build.add_argument("--with", dest="optional", choices=names, help="as well")
     for name in ("serve", "stop", "status"):
         commands.add_parser(name)
     arguments = parser.parse_args()

@@ -7,18 +7,42 @@ import io
 import re
 import tarfile
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import yaml
 
 from sandbox.mirror import archive, host
+from sandbox.mirror.archive import File
 
 DIRECTORY: Final = host.HOME / "www" / "charts"
 _OUTSIDE: Final = re.compile(rb'"\$ref"\s*:\s*"https?://')
 
 
-def publish(source: Path, name: str, version: str) -> None:
+class Chart(NamedTuple):
+    """A chart's directory, and the version that it is served as."""
+
+    source: Path
+    name: str
+    version: str
+
+
+def named(source: Path) -> Chart:
+    """A chart by the name and version that it says itself."""
+    about = yaml.safe_load((source / "Chart.yaml").read_text())
+    return Chart(source, about["name"], str(about["version"]))
+
+
+def publish(chart: Chart) -> None:
     """Pack a chart's directory, with the subcharts that lie in it."""
-    packed = archive.compress(archive.pack(archive.folder(source, name)))
-    host.write(DIRECTORY / f"{name}-{version}.tgz", packed)
+    files = archive.folder(chart.source, chart.name)
+    if named(chart.source).version != chart.version:  # upstream's release tool writes it in
+        own = f"{chart.name}/Chart.yaml"
+        about = yaml.safe_load((chart.source / "Chart.yaml").read_text())
+        about |= {"version": chart.version, "appVersion": chart.version}
+        stamped = File(own, yaml.safe_dump(about).encode(), 0o644)
+        files = [stamped if file.path == own else file for file in files]
+    packed = archive.compress(archive.pack(files))
+    host.write(DIRECTORY / f"{chart.name}-{chart.version}.tgz", packed)
 
 
 def copy(packed: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from cluster import versions
 from sandbox.mirror import builds, debian, golang, host
 from sandbox.mirror.archive import File
+from sandbox.mirror.charts import Chart
 from sandbox.mirror.golang import Build
 from sandbox.mirror.oci import Image, strip_host
 from sandbox.mirror.packages import Package, data_file
@@ -104,12 +105,14 @@ class Part:
         builds: What is compiled for it.
         packages: Makes its packages, when the commands are there.
         images: Makes its images, likewise.
+        charts: Its charts, of what only some clusters ask for.
     """
 
     name: str
     builds: tuple[Build, ...] = ()
     packages: Callable[[], list[Package]] = list
     images: Callable[[], list[Image]] = list
+    charts: Callable[[], list[Chart]] = list
 
 
 def all_parts(kubernetes: str) -> list[Part]:
@@ -154,9 +157,16 @@ def cluster_parts(kubernetes: str) -> list[Part]:
 def optional_parts(kubernetes: str) -> list[Part]:
     """What only some clusters ask for: built when it is wanted (``pipeline.build_optional``)."""
     e2e, tools = builds.e2e(kubernetes), builds.e2e_tools(kubernetes)
+    signing = builds.local(builds.HERE / "cert-manager")
     return [
         Part("kube-router", (builds.KUBE_ROUTER,), images=lambda: [_kube_router_image()]),
         Part("conformance", (e2e, tools), images=lambda: _e2e_images(e2e, tools)),
+        Part(
+            "cert-manager",
+            (signing,),
+            images=lambda: _cert_manager_images(signing),
+            charts=_cert_manager_charts,
+        ),
     ]
 
 
@@ -344,6 +354,26 @@ def _kube_router_image() -> Image:
     build = builds.KUBE_ROUTER
     command = File("usr/local/bin/kube-router", build.command("kube-router"))
     return _with_iptables(f"cloudnativelabs/kube-router:{build.version}", command, more=("ipset",))
+
+
+def _cert_manager_images(build: Build) -> list[Image]:
+    """Of one command, which does what it is called."""
+    return [
+        _static(
+            f"jetstack/cert-manager-{name}:{versions.CERT_MANAGER}",
+            f"app/cmd/{name}/{name}",
+            build.command("stand-in"),
+            user=_NONROOT,
+        )
+        for name in ("controller", "webhook", "cainjector")
+    ]
+
+
+def _cert_manager_charts() -> list[Chart]:
+    """The real one, of the release that the commands' libraries are of."""
+    source = golang.download("github.com/cert-manager/cert-manager", versions.CERT_MANAGER)
+    chart = source / "deploy" / "charts" / "cert-manager"
+    return [Chart(chart, chart.name, versions.CERT_MANAGER)]
 
 
 def _metallb_images() -> list[Image]:

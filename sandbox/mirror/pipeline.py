@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import yaml
-
 from cluster import versions
 from sandbox.mirror import builds, charts, debian, golang, host, oci, packages, parts
 from sandbox.mirror.parts import Part
@@ -87,6 +85,8 @@ def _build(part: Part, log: host.Log) -> None:
             packages.publish(package)
         for image in part.images():
             oci.publish(image)
+        for chart in part.charts():
+            charts.publish(chart)
 
 
 @contextmanager
@@ -100,8 +100,7 @@ def _step(name: str, log: host.Log) -> Iterator[None]:
 def _charts() -> None:
     metallb = golang.download(builds.METALLB.module, builds.METALLB.version) / "charts" / "metallb"
     for source in (metallb, builds.HERE / "ingress" / "chart"):
-        about = yaml.safe_load((source / "Chart.yaml").read_text())
-        charts.publish(source, about["name"], str(about["version"]))
+        charts.publish(charts.named(source))
 
 
 def _extras() -> None:

@@ -13,6 +13,7 @@ from pulumi.runtime.config import CONFIG
 
 from cluster import manifests, settings, versions
 from tests.unit.graph import SECRET, run_program
+from tests.unit.hosts import Host
 from tests.unit.stacks import NAMESPACE, ROOT, SITE, configure, load, problem, refused
 from tests.unit.test_bom import made
 
@@ -48,7 +49,7 @@ apiVersion: example.com/v1
 kind: Widget
 metadata: {name: one}
 """
-CHARTS = {
+CHARTS: Mapping[str, Mapping[str, Any]] = {
     "cache": {
         "chart": "cache",
         "repo": "https://charts.example.com",
@@ -137,14 +138,29 @@ def test_without_a_page_one_address_is_enough_and_its_image_is_not_fetched() -> 
     assert versions.HELLO_IMAGE.rpartition(":")[0] not in names
 
 
+def test_the_ingress_tells_its_address_where_no_page_does(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.command("kubectl", "printf 10.0.0.200")
+    told = host.run("ingress-address.sh", env={"NAMESPACE": "a", "SERVICE": "b"})
+    assert (told.returncode, told.stdout) == (0, "10.0.0.200\n")
+    host.command("kubectl", ":")
+    host.sooner("ingress-address.sh", "wait_for 180", "wait_for 0")
+    told = host.run("ingress-address.sh", env={"NAMESPACE": "a", "SERVICE": "b"})
+    assert told.returncode != 0
+    assert "the Service b has no address" in told.stderr
+
+
 def test_values_are_a_secret_where_the_stack_file_has_one(changes: dict[str, Any]) -> None:
     assert load(changes).helm_values["cache"] == {"replicas": 2}
     configure({**SITE, **changes})
     keys = (f"{NAMESPACE}:sshPrivateKey", f"{NAMESPACE}:helmReleases")
     pulumi.runtime.set_all_config(dict(CONFIG.get()), list(keys))
-    values = settings.load(pulumi.Config(NAMESPACE), ROOT).helm_values["cache"]
-    assert isinstance(values, pulumi.Output)
-    assert asyncio.run(values.is_secret())
+
+    async def secret() -> bool:
+        values = settings.load(pulumi.Config(NAMESPACE), ROOT).helm_values["cache"]
+        return isinstance(values, pulumi.Output) and await values.is_secret()
+
+    assert asyncio.run(secret())
 
 
 def test_the_bill_has_own_images_and_charts(changes: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import versions
 from sandbox.mirror import archive, builds, charts, host, oci, packages, parts, servers
 from sandbox.mirror.archive import File
 from sandbox.mirror.errors import MirrorError
@@ -127,8 +128,12 @@ def test_a_module_that_is_not_to_be_had_is_dropped_or_replaced(tmp_path: Path) -
 def test_what_only_some_clusters_ask_for_is_not_built_by_default() -> None:
     default = {part.name for part in parts.all_parts("1.36.4")}
     optional = {part.name for part in parts.optional_parts("1.36.4")}
-    assert optional == {"kube-router", "conformance"}
+    assert optional == {"kube-router", "conformance", "cert-manager"}
     assert not optional & default
+    libraries = (builds.HERE / "cert-manager" / "go.mod").read_text()
+    assert f"cert-manager {versions.CERT_MANAGER}\n" in libraries, (
+        "of the release whose chart it is"
+    )
 
 
 def test_a_build_is_named_after_all_that_goes_in(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ VERSIONS = {
     "nginx-ingress": versions.NGINX_INGRESS_CHART,
     "hcloud-cloud-controller-manager": versions.HCLOUD_CCM,
     "hcloud-csi": versions.HCLOUD_CSI,
+    "cert-manager": versions.CERT_MANAGER,
 }
 
 
