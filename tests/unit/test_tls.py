@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from cluster import versions
+from tests.authority import authority
 from tests.unit.graph import SECRET, Graph, run_program
 from tests.unit.hosts import Host
 from tests.unit.sites import rendered
@@ -21,38 +17,6 @@ from tests.unit.stacks import ROOT, problem, refused
 from tests.unit.test_bom import made
 
 ISSUER = {"cert-manager.io/cluster-issuer": "default"}
-
-
-class Authority(NamedTuple):
-    """A CA's two halves, PEM, and the first in a file."""
-
-    file: Path
-    key: str
-
-    def settings(self, **more: Any) -> dict[str, Any]:
-        tls = {"issuer": "ca", "caCertificateFile": str(self.file)}
-        return {"ingressTls": tls, "ingressCaKey": self.key, **more}
-
-
-def authority(folder: Path, *, ca: bool = True, days: int = 30) -> Authority:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "own")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=60))
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / f"ca-{days}-{ca}.crt"
-    file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    text = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return Authority(file, text.decode())
 
 
 def program(changes: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> Graph:
