@@ -247,8 +247,10 @@ def _charts(settings: Settings) -> Iterator[Part]:
     if settings.entry != "load-balancer":
         charts[METALLB, METALLB] = (versions.METALLB, versions.METALLB_REPOSITORY)
     if settings.ingress_tls:
-        place, _, name = versions.CERT_MANAGER_CHART.rpartition("/")
-        charts[CERT_MANAGER, name] = (versions.CERT_MANAGER, place)
+        charts[CERT_MANAGER, CERT_MANAGER] = (
+            versions.CERT_MANAGER,
+            versions.CERT_MANAGER_REPOSITORY,
+        )
     if settings.hetzner_nodes and settings.hetzner.cloud_controller_manager:
         charts[CCM, CCM] = (versions.HCLOUD_CCM, versions.HCLOUD_REPOSITORY)
     if settings.hetzner_nodes and settings.hetzner.csi_driver:

@@ -44,9 +44,10 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 from yaml import safe_load
 
-from cluster import age_keys, authority, checks, manifests, versions
+from cluster import age_keys, authority, checks, manifests
 from cluster.errors import Problem, SettingsError
 
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 CONFIG_FILE_REMEDY = "correct it in Pulumi.<stack>.yaml; Pulumi.yaml describes every key"
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 DNS_NAME_LIMIT = 253
@@ -613,7 +614,7 @@ class IngressTlsSettings(_Section):
     """Who signs: Let's Encrypt or alike, a CA of the user's, or one that is made in the cluster."""
     email: EmailAddress | None = None
     """Whom an ACME server tells of its account."""
-    server: HttpsUrl = versions.LETS_ENCRYPT
+    server: HttpsUrl = LETS_ENCRYPT
     """The ACME server's directory."""
     ca_certificate_file: str = ""
     """The CA's certificate (PEM), a path from the project's folder."""

@@ -101,7 +101,7 @@ class IngressTls(pulumi.ComponentResource):
             stack.settings,
             "cert-manager",
             versions.CERT_MANAGER,
-            chart=versions.CERT_MANAGER_CHART,
+            chart=f"{versions.CERT_MANAGER_REPOSITORY}/cert-manager",
         )
         name = f"{self._name}-release"
         return k8s.helm.v3.Release(

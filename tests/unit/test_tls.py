@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cluster import versions
+from cluster.settings import LETS_ENCRYPT
 from tests.authority import authority
 from tests.unit.graph import SECRET, Graph, run_program
 from tests.unit.hosts import Host
@@ -32,7 +33,7 @@ def test_a_page_with_a_certificate_of_the_users_ca(
 
     release = graph.inputs("tls-release")
     assert (release["chart"], release["version"]) == (
-        versions.CERT_MANAGER_CHART,
+        f"{versions.CERT_MANAGER_REPOSITORY}/cert-manager",
         versions.CERT_MANAGER,
     )
     assert "OF=cert-manager" in graph.inputs("tls-webhook")["create"]
@@ -64,7 +65,7 @@ def test_a_ca_that_is_made_in_the_cluster_and_one_of_the_internet(
     acme = {"issuer": "acme", "email": "me@mine.org"}
     graph = program({"ingressTls": acme, "helloHost": "hello.mine.org"}, monkeypatch)
     spec = graph.inputs("tls-issuer")["spec"]["acme"]
-    assert (spec["email"], spec["server"]) == ("me@mine.org", versions.LETS_ENCRYPT)
+    assert (spec["email"], spec["server"]) == ("me@mine.org", LETS_ENCRYPT)
     in_place = {"acme.cert-manager.io/http01-edit-in-place": "true"}
     assert graph.inputs("hello-ingress")["metadata"]["annotations"] == {**ISSUER, **in_place}
 
