@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import ssl
 import time
@@ -18,12 +16,10 @@ import yaml
 
 from sandbox import dev, machines, mirror, site, stacks
 from sandbox.engine import Engine
-from sandbox.engine.real import RealEngine
 from sandbox.engine.standin import StandinEngine
 from sandbox.machines import MachineSpec
 from tests.authority import Authority, authority
-from tests.live.cluster import eventually, keep_kubeconfig, kubectl
-from tests.live.ha_site import ENGINES
+from tests.live.cluster import ENGINES, eventually, keep_kubeconfig, kubectl, sandbox
 
 STACK = "choices"
 NODES = {"cp1": "10.77.0.11", "w1": "10.77.0.21"}
@@ -86,18 +82,11 @@ class Site:
 def stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    if os.geteuid():
-        pytest.skip("only root can make machines")
-    if request.param == "real engine" and not shutil.which("pulumi"):
-        pytest.skip("no `pulumi` on the PATH: previews and deletes were not tested")
-    if left := machines.leftovers():
-        pytest.fail(f"a sandbox is there already, take it down first (make down): {left}")
     folder = tmp_path_factory.mktemp("own")
     ca = authority(folder)
     values = stacks.of_site(hosts=True) | ca.settings(**own_things(folder))
     values["mirror"]["charts"]["cert-manager"] = f"{site.FILES}/charts/cert-manager-{{version}}.tgz"
-    kind = RealEngine if request.param == "real engine" else StandinEngine
-    try:
+    with sandbox(request.param) as kind:
         mirror.build()
         mirror.build_optional("cert-manager")
         machines.up([MachineSpec(name, IPv4Address(at), 4096) for name, at in NODES.items()])
@@ -109,11 +98,6 @@ def stack(
         keep_kubeconfig(found.outputs["kubeconfig"])
         yield found
         engine.down()
-    finally:
-        mirror.stop()
-        machines.down()
-        shutil.rmtree(site.STATE, ignore_errors=True)
-    assert machines.leftovers() == []
 
 
 def own_things(folder: Path) -> dict[str, Any]:
