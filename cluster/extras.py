@@ -116,22 +116,22 @@ class Extras(pulumi.ComponentResource):
     def _release(
         self, release: str, values: HelmReleaseSettings, after: Sequence[pulumi.Resource]
     ) -> pulumi.Resource:
-        source = chart_source(
-            self._stack.settings,
-            release,
-            values.version,
-            chart=values.chart,
-            repository=values.repo or "",
-        )
         name = f"{self._name}-release-{release}"
-        hooks = mended(name, self._access, values.namespace, release, source)
+        hooks = mended(name, self._access, values.namespace, release)
         return k8s.helm.v3.Release(
             name,
             name=release,
             namespace=values.namespace,
             values=self._stack.helm_values[release],
             timeout=300,
-            **source,
+            **chart_source(
+                self._stack.settings,
+                release,
+                values.version,
+                chart=values.chart,
+                repository=values.repo or "",
+                after=after,
+            ),
             opts=self._access.options(self, after, hooks),
         )
 

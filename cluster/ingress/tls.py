@@ -97,12 +97,6 @@ class IngressTls(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _release(self, stack: Stack) -> k8s.helm.v3.Release:
-        source = chart_source(
-            stack.settings,
-            "cert-manager",
-            versions.CERT_MANAGER,
-            chart=f"{versions.CERT_MANAGER_REPOSITORY}/cert-manager",
-        )
         name = f"{self._name}-release"
         return k8s.helm.v3.Release(
             name,
@@ -110,11 +104,17 @@ class IngressTls(pulumi.ComponentResource):
             namespace=NAMESPACE,
             values=VALUES,
             timeout=300,
-            **source,
+            **chart_source(
+                stack.settings,
+                "cert-manager",
+                versions.CERT_MANAGER,
+                chart=f"{versions.CERT_MANAGER_REPOSITORY}/cert-manager",
+                after=self._access.workers,
+            ),
             opts=self._access.options(
                 self,
                 [self._namespace, *self._access.workers],
-                mended(name, self._access, NAMESPACE, RELEASE, source),
+                mended(name, self._access, NAMESPACE, RELEASE),
             ),
         )
 
