@@ -11,6 +11,7 @@ stack references are made of): unlike the stack's outputs it is true after a run
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,8 @@ from cluster.nodes.kubeadm import join_config
 from cluster.settings import Role, Settings
 
 READ_STATE = "pulumi:pulumi:readStackResourceOutputs"
+READ_TRIES = 10
+READ_PAUSE_SECONDS = 0.3
 COMMAND = "command:remote:Command"
 CONTROL_PLANE_TAINT = "node-role.kubernetes.io/control-plane"
 """Comes and goes with scheduleOnControlPlanes, on live nodes too."""
@@ -77,8 +80,19 @@ class Before:
 def before(prefix: str = "") -> Before:
     """Ask the engine what is there; ``prefix`` is that of the resources' names."""
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-    answer = pulumi.runtime.invoke(READ_STATE, {"stackName": name}).value or {}
-    return read(answer.get("outputs") or {}, prefix)
+    return read(_state(name).get("outputs") or {}, prefix)
+
+
+def _state(stack: str, tries: int = READ_TRIES) -> Mapping[str, Any]:
+    """A backend of files may be writing it at that very moment: then it reads as empty ("EOF")."""
+    while True:
+        try:
+            return pulumi.runtime.invoke(READ_STATE, {"stackName": stack}).value or {}
+        except Exception:  # the SDK has no narrower one
+            tries -= 1
+            if not tries:
+                raise
+            time.sleep(READ_PAUSE_SECONDS)
 
 
 def read(state: Mapping[str, Any], prefix: str = "") -> Before:

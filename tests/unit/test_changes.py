@@ -7,10 +7,12 @@ import json
 import logging
 from collections.abc import Mapping
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from cluster import changes as last_run
 from cluster.changes import Before, check, read
 from cluster.errors import SettingsError
 from cluster.settings import Settings
@@ -102,6 +104,24 @@ def test_the_program_asks_for_its_own_state(small: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="podCidr"):
         run_program({"podCidr": "10.1.0.0/16"}, state=small, preview=True, graph=graph)
     assert {graph.type(name) for name in graph.requests} <= {"pulumi:pulumi:Stack"}
+
+
+def test_a_state_that_is_written_just_now_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Exception | dict[str, Any]] = [Exception("failed to load checkpoint: EOF"), {}]
+
+    def invoke(*_: object) -> SimpleNamespace:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(value=answer)
+
+    monkeypatch.setattr("pulumi.runtime.invoke", invoke)
+    monkeypatch.setattr(last_run, "READ_PAUSE_SECONDS", 0)
+    assert last_run.before() == Before()
+    answers = [Exception("no such stack")] * last_run.READ_TRIES
+    with pytest.raises(Exception, match="no such stack"):
+        last_run.before()
+    assert not answers
 
 
 def test_an_unchanged_stack_file_is_no_change(
