@@ -15,6 +15,7 @@ import yaml
 
 from cluster import checks
 from cluster.errors import Problem
+from cluster.places import placed
 
 if TYPE_CHECKING:
     from cluster.settings import HelmReleaseSettings, Settings
@@ -78,7 +79,7 @@ def read(paths: Sequence[str], root: Path) -> tuple[list[Manifest], list[Problem
     wrong: list[Problem] = []
     for number, path in enumerate(paths):
         key = f"extraManifests.{number}"
-        files = _files(root / Path(path).expanduser())
+        files = _files(placed(root, path))
         if not files:
             expected = f"a file that can be read, or a folder with some ({', '.join(SUFFIXES)})"
             wrong.append(Problem(key, path, expected, "correct the path"))
@@ -99,7 +100,7 @@ def values(path: str, root: Path) -> dict[str, Any]:
     """
     if not path:
         return {}
-    loaded = json.loads(json.dumps(_parsed((root / Path(path).expanduser()).read_text())[0]))
+    loaded = json.loads(json.dumps(_parsed(placed(root, path).read_text())[0]))
     if not isinstance(loaded, dict):
         raise ValueError(f"it is a {type(loaded).__name__}")
     return loaded
@@ -210,7 +211,7 @@ def _too_many_services(settings: Settings, found: Sequence[Manifest]) -> Iterato
 
 
 def _values_problems(key: str, path: str, root: Path) -> Iterator[Problem]:
-    if not (root / Path(path).expanduser()).is_file():
+    if not placed(root, path).is_file():
         return  # told already, or none
     try:
         values(path, root)

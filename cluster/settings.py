@@ -46,6 +46,7 @@ from yaml import safe_load
 
 from cluster import age_keys, authority, checks, manifests
 from cluster.errors import Problem, SettingsError
+from cluster.places import placed
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 CONFIG_FILE_REMEDY = "correct it in Pulumi.<stack>.yaml; Pulumi.yaml describes every key"
@@ -912,7 +913,7 @@ def _ingress_ca(
 
 
 def _ca_certificate(tls: IngressTlsSettings, root: Path) -> str:
-    return (root / Path(tls.ca_certificate_file).expanduser()).read_text()
+    return placed(root, tls.ca_certificate_file).read_text()
 
 
 def _text(values: Mapping[str, Any], key: str) -> str | None:
@@ -1080,7 +1081,7 @@ def _known_as(address: str | None, port: int) -> str:
 
 def _known_hosts(root: Path, file: str) -> dict[str, str]:
     """Host to key of a known_hosts file (sshd(8)); hashed and marked lines are passed over."""
-    path = root / Path(file).expanduser()
+    path = placed(root, file)
     if not file or not path.is_file():
         return {}
     lines = [line.split() for line in path.read_text().splitlines()]
@@ -1108,7 +1109,7 @@ def _missing_files(settings: Settings, root: Path) -> list[Problem]:
     return [
         Problem(key, str(file), "a file that can be read", "give the path of an existing file")
         for key, file in files.items()
-        if str(file) and not (root / Path(file).expanduser()).is_file()
+        if str(file) and not placed(root, file).is_file()
     ]
 
 
@@ -1129,7 +1130,7 @@ def _recovery_problems(settings: Settings, values: Mapping[str, Any], root: Path
         return [RECOVERY_KEY_ALONE]
     if not snapshot:
         return []
-    path = root / Path(snapshot).expanduser()
+    path = placed(root, snapshot)
     found = [] if key is None or age_keys.private_key(key) else [NO_RECOVERY_KEY]
     if path.is_file() and not _starts_with(path, AGE_FILE):
         found.append(
@@ -1153,7 +1154,7 @@ def _starts_with(path: Path, head: bytes) -> bool:
 
 def _login_problems(settings: Settings, values: Mapping[str, Any], root: Path) -> list[Problem]:
     file = settings.ssh_private_key_file
-    if file and not (root / Path(file).expanduser()).is_file():
+    if file and not placed(root, file).is_file():
         return []  # told already
     key = _private_key(settings, values, root)
     if isinstance(key, pulumi.Output):
@@ -1189,7 +1190,7 @@ def _ingress_ca_problems(
         return [INGRESS_CA_KEY_ALONE] if key != "" else []
     if key == "":
         return [NO_INGRESS_CA_KEY]
-    if not (root / Path(tls.ca_certificate_file).expanduser()).is_file():
+    if not placed(root, tls.ca_certificate_file).is_file():
         return []  # told already
     why = authority.unfit(_ca_certificate(tls, root), key)
     if not why:
@@ -1211,7 +1212,7 @@ def _private_key(
     settings: Settings, values: Mapping[str, Any], root: Path
 ) -> str | pulumi.Output[str] | None:
     if settings.ssh_private_key_file:
-        return (root / Path(settings.ssh_private_key_file).expanduser()).read_text()
+        return placed(root, settings.ssh_private_key_file).read_text()
     return values.get(SECRET_KEY)
 
 

@@ -26,6 +26,7 @@ from cluster.machines import Machine
 from cluster.nodes.files import envelope, host_files
 from cluster.nodes.keys import ClusterKeys
 from cluster.nodes.kubeadm import settings_digest
+from cluster.places import placed
 from cluster.remote import INSTALLED, Host, at_the_end, parting_words, python, scripts_digest
 from cluster.settings import Role, Settings
 from cluster.versions import CONTAINERD
@@ -277,7 +278,7 @@ def snapshot_digest(settings: Settings, root: Path) -> str:
     """SHA-256 of the snapshot that the cluster is to be made from; nothing without one."""
     if not settings.recovery_snapshot:
         return ""
-    with (root / Path(settings.recovery_snapshot).expanduser()).open("rb") as file:
+    with placed(root, settings.recovery_snapshot).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

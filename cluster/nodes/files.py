@@ -16,6 +16,7 @@ import tomli_w
 
 from cluster import versions
 from cluster.nodes import hardening, kubeadm
+from cluster.places import placed
 from cluster.settings import API_PORT, Settings
 
 CONFIG = "/etc/own-kubernetes"
@@ -98,7 +99,7 @@ def apt_sources(settings: Settings, root: Path) -> str:
     """One deb822 stanza per repository (sources.list(5)); the mirror's one carries its key."""
     mirror = settings.mirror.apt
     if mirror is not None:
-        key = (root / mirror.key_file.expanduser()).read_text()
+        key = placed(root, mirror.key_file).read_text()
         stanza = {
             "Types": "deb",
             "URIs": mirror.uri,

@@ -92,7 +92,7 @@ def check_own() -> None:
         RuntimeError: something does; says what, and where that checkout is.
     """
     for name in sorted({group.removesuffix(".supervisor") for group in cgroups.names()}):
-        if others := detached.directories(name) - {site.ROOT}:
+        if others := _others(name):
             raise RuntimeError(
                 f"{name} runs for another checkout ({others.pop()}): take that down there, or here with --all"
             )
@@ -235,9 +235,14 @@ def _stop(name: str) -> None:
         network.unplug(name)
 
 
+def _others(name: str) -> set[Path]:
+    """Other checkouts that run a machine of this name."""
+    return detached.directories(name) - {site.ROOT}
+
+
 def _start(name: str, base: Path) -> None:
     if is_on(name):
-        if detached.directories(name) - {site.ROOT}:
+        if _others(name):
             raise RuntimeError(f"{name} runs for another checkout: take that down first")
         return
     cgroups.kill(name)  # a machine whose supervisor died would answer in the new one's place
